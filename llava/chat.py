@@ -1,0 +1,129 @@
+"""The words that everything here speaks: Image, Message, Chat, Sampling, Call, Delta, Reply.
+
+Plain frozen data, standard library only; Pillow is loaded when the first image is decoded. Nothing here knows a model, a prompt
+template, a file format of ours or a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from llava.errors import UserError
+from llava.image import Image
+
+__all__ = ["Call", "Chat", "Delta", "Image", "Message", "Reply", "Sampling"]
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. Images stand before the text, as in LLaVA. `text` is always text: no marker in it ever becomes an image or a control token."""
+
+    role: Role
+    text: str
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.role not in ("system", "user", "assistant"):
+            raise UserError(f"Unknown role {self.role!r}: use system, user or assistant.")
+        if self.images and self.role != "user":
+            raise UserError(f"Only user messages carry images, not {self.role} messages.")
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation: optional system message, then user and assistant in turn, a user turn last."""
+
+    messages: tuple[Message, ...]
+
+    def __post_init__(self) -> None:
+        turns = [m.role for m in self.messages]
+        if turns and turns[0] == "system":
+            turns = turns[1:]
+        expected = ["user" if i % 2 == 0 else "assistant" for i in range(len(turns))]
+        if not turns or turns != expected or turns[-1] != "user":
+            raise UserError("A chat is user, assistant, user, ... and ends with a user turn (an optional system message comes first).")
+        if not self.messages[-1].text.strip():
+            raise UserError("The question is empty: say what you want to know.")
+
+    @classmethod
+    def ask(cls, question: str, images: Iterable[Image] = ()) -> Chat:
+        """A single-turn chat."""
+        return cls((Message("user", question, tuple(images)),))
+
+    @property
+    def question(self) -> str:
+        """Text of the last user turn."""
+        return self.messages[-1].text
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images of all turns, in order."""
+        return tuple(image for message in self.messages for image in message.images)
+
+    def blind(self) -> Chat:
+        """The same chat without any image of any turn."""
+        return Chat(tuple(replace(m, images=()) for m in self.messages))
+
+    def asking(self, question: str) -> Chat:
+        """The same chat with another last text (its images stay)."""
+        return Chat((*self.messages[:-1], replace(self.messages[-1], text=question)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to pick tokens. `temperature` 0 is greedy. `stop` strings end the text and are not part of it."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 2.0:
+            raise UserError(f"temperature is {self.temperature}: give a number from 0 (greedy) to 2.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise UserError(f"top_p is {self.top_p}: give a number above 0 and at most 1.")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens is {self.max_tokens}: give at least 1.")
+        if any(not s for s in self.stop):
+            raise UserError("A stop string is empty: leave it out.")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One thing to ask a model. `step` names its place in the method ("answer", "check", "caption", "regenerate", ...).
+
+    `top_logprobs`: how many first-token alternatives the caller would like (0: none); engines without them give None.
+    """
+
+    step: str
+    chat: Chat
+    sampling: Sampling = field(default_factory=Sampling)
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back. `first_logprobs` maps the text of first-token candidates to natural-log probabilities (summed over
+    tokens that read the same), or is None where the engine has none or was not asked."""
+
+    text: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: FinishReason = "stop"
+    first_logprobs: Mapping[str, float] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer. The last one carries the whole `reply` (and possibly the last piece of text)."""
+
+    text: str = ""
+    reply: Reply | None = None

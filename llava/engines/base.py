@@ -1,0 +1,39 @@
+"""The one protocol between the method and a model.
+
+An engine turns a `Call` into a stream of `Delta`s. Many calls may be in flight at once on one event loop; closing the async
+iterator (or cancelling the task that reads it) cancels the call and frees what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol, runtime_checkable
+
+from llava.chat import Call, Delta, Reply
+from llava.errors import EngineError
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Who turns a `Call` into a `Reply`.
+
+    `name` is what a person reads in a trace. `stream` yields text as it comes and, last, a `Delta` whose `reply` is set;
+    it raises `UserError` for input the model cannot take and `EngineError` when the model fails.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def stream(self, call: Call) -> AsyncGenerator[Delta, None]: ...
+
+    async def close(self) -> None: ...
+
+
+async def generate(engine: Engine, call: Call) -> Reply:
+    """The finished reply of one call."""
+    async with aclosing(engine.stream(call)) as deltas:
+        async for delta in deltas:
+            if delta.reply is not None:
+                return delta.reply
+    raise EngineError(f"The engine {engine.name} ended its stream without a reply.")
