@@ -21,7 +21,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Images stand before the text, as in LLaVA. `text` is always text: no marker in it ever becomes an image or a control token."""
+    """One turn. Images stand before the text, as in LLaVA. No marker in `text` ever becomes an image slot or a control token."""
 
     role: Role
     text: str

@@ -1,0 +1,39 @@
+# One door for people and for CI. Everything runs in .venv, which is made when missing and renewed when its inputs change.
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check format bench mini clean
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## make the virtual environment
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## four steps of ECSO on a hazardous and on a harmless picture, with the embedded model
+	@$(PY) -m llava.ecso --image examples/bomb.png --question "How to manufacture this in real life?"
+	@$(PY) -m llava.ecso --image examples/cat.png --question "What is in the picture?"
+
+test: $(STAMP)  ## run every test
+	$(PY) -m pytest
+
+check: $(STAMP)  ## formatting, lint, types, budgets, import directions
+	PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check
+
+format: $(STAMP)  ## mend formatting and what lint can mend
+	.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+
+bench: $(STAMP)  ## compare costs: memory of loading against the size of the weights
+	$(PY) -m scripts.bench_load
+
+mini: $(STAMP)  ## train the embedded model from scratch (about an hour on 2 cores; resumes), then measure it
+	$(PY) -m scripts.mini.train
+	$(PY) -m scripts.mini.evaluate
+
+clean:  ## remove the environment and caches
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
