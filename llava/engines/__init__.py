@@ -1,0 +1,90 @@
+"""Who turns a `Call` into a `Reply`; `connect` picks the engine by its target's name.
+
+Importing this package loads neither torch nor an HTTP library: an engine's module is imported when its kind is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from llava.engines.base import Engine, generate
+from llava.engines.scripted import ScriptedEngine
+from llava.errors import UserError
+from llava.paths import MINI
+
+__all__ = ["Engine", "ScriptedEngine", "connect", "generate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A family of targets: what they look like, who opens them, which options they take."""
+
+    example: str
+    pattern: str  # matches the beginning of the target
+    opener: str  # "module:function", called as function(target, **options)
+    options: tuple[str, ...]
+
+
+_NOT_AN_ADDRESS = r"(?![a-zA-Z][a-zA-Z0-9+.-]+://)(?!.*:\d+(/|$))"  # neither scheme:// nor host:port
+_LOCAL = ("device", "dtype", "conv_mode", "attn_implementation", "max_waiting", "threads")
+
+KINDS = (
+    Kind('"mini" (the embedded model)', r"mini$", "llava.engines:_open_mini", _LOCAL),
+    Kind('"scripted:Yes|No" (replies in order)', r"scripted:", "llava.engines:_open_scripted", ("delay",)),
+    Kind(
+        '"http://host:8000/v1" (an OpenAI-compatible server)',
+        r"https?://",
+        "llava.engines.openai:OpenAIEngine",
+        ("model", "api_key", "timeout", "connect_timeout", "retries"),
+    ),
+    Kind("a model folder or a Hugging Face id", _NOT_AN_ADDRESS + r"\S", "llava.engines.local:open_local", _LOCAL),
+)
+
+
+def connect(target: str | Path | Engine, **options: object) -> Engine:
+    """The engine for `target`: "mini", "scripted:...", "http://host:port/v1", a model folder or hub id, or an engine itself.
+
+    `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_waiting, threads; HTTP: model, api_key,
+    timeout, connect_timeout, retries). Raises `UserError` for an unknown target or option, `CheckpointError` for a folder that
+    is no checkpoint.
+    """
+    if not isinstance(target, str | Path):
+        if not isinstance(target, Engine):
+            raise UserError(f"An engine's target is a text, a path or an engine, not {type(target).__name__}.")
+        if options:
+            raise UserError(f"An engine that is already connected takes no options (got {', '.join(options)}).")
+        return target
+    text = str(target)
+    kind = next((kind for kind in KINDS if re.match(kind.pattern, text)), None)
+    if kind is None:
+        shown = text.split("@")[-1][:100]  # never print a user:password part
+        raise UserError(f"Cannot connect to {shown!r}. These work: {'; '.join(kind.example for kind in KINDS)}.")
+    _check_options(kind, options)
+    module, _, function = kind.opener.partition(":")
+    return cast(Callable[..., Engine], getattr(importlib.import_module(module), function))(text, **options)
+
+
+def _check_options(kind: Kind, options: dict[str, object]) -> None:
+    for option in options:
+        if option not in kind.options:
+            near = difflib.get_close_matches(option, kind.options, 1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise UserError(f"Unknown option {option!r} for {kind.example}. It takes {', '.join(kind.options)}{hint}")
+
+
+def _open_mini(_target: str, **options: object) -> Engine:
+    opener = importlib.import_module("llava.engines.local").open_local
+    return cast(Callable[..., Engine], opener)(str(MINI), **options)
+
+
+def _open_scripted(target: str, **options: object) -> Engine:
+    text = target.partition(":")[2]
+    if not text:
+        raise UserError('A scripted target names its replies: "scripted:A fine day.|No".')
+    return cast(Callable[..., Engine], ScriptedEngine)(text.split("|"), **options)
