@@ -6,7 +6,8 @@ iterator (or cancelling the task that reads it) cancels the call and frees what 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Protocol, runtime_checkable
 
@@ -37,3 +38,13 @@ async def generate(engine: Engine, call: Call) -> Reply:
             if delta.reply is not None:
                 return delta.reply
     raise EngineError(f"The engine {engine.name} ended its stream without a reply.")
+
+
+def merge_logprobs(candidates: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Natural-log probabilities by text: the probabilities of tokens that read the same are added."""
+    merged: dict[str, float] = {}
+    for text, logprob in candidates:
+        other = merged.get(text, -math.inf)
+        low, high = sorted((other, logprob))
+        merged[text] = high if low == -math.inf else high + math.log1p(math.exp(low - high))
+    return merged

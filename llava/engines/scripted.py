@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from llava.chat import Call, Delta, Reply
@@ -65,22 +65,26 @@ class ScriptedEngine:
 
 def _chooser(replies: Script) -> Callable[[Call], Line]:
     if isinstance(replies, Mapping):
-        lines = dict(replies)
+        return _by_step(dict(replies))
+    if isinstance(replies, Iterable):
+        return _in_order(iter(replies))
+    return replies
 
-        def by_step(call: Call) -> Line:
-            if call.step not in lines:
-                raise EngineError(f"The script has no line for the step {call.step!r}; it has {', '.join(map(repr, lines)) or 'none'}.")
-            return lines[call.step]
 
-        return by_step
-    if not isinstance(replies, Iterable):
-        return replies
-    rest = iter(replies)
+def _by_step(lines: Mapping[str, Line]) -> Callable[[Call], Line]:
+    def line(call: Call) -> Line:
+        if call.step not in lines:
+            raise EngineError(f"The script has no line for the step {call.step!r}; it has {', '.join(map(repr, lines)) or 'none'}.")
+        return lines[call.step]
 
-    def in_order(call: Call) -> Line:
+    return line
+
+
+def _in_order(rest: Iterator[Line]) -> Callable[[Call], Line]:
+    def line(call: Call) -> Line:
         try:
             return next(rest)
         except StopIteration:
             raise EngineError(f"The script has no reply left for the step {call.step!r}.") from None
 
-    return in_order
+    return line

@@ -1,0 +1,232 @@
+"""Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, OpenAI itself, our own gateway.
+
+Turns a `Call` into one streamed request and the server's failures into our errors. It knows no prompt template (the server has
+one) and writes no request, answer or server message into a log or an error text; the server's own words stay on `__cause__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncGenerator
+from ipaddress import ip_address
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import openai
+from openai.types.chat import ChatCompletionChunk
+
+from llava.chat import Call, Delta
+from llava.engines.openai.wire import Answer, to_messages
+from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
+
+MAX_TOP_LOGPROBS = 20  # OpenAI's own limit
+_TOO_LONG = re.compile(
+    r"context.{0,20}(length|window|size)|maximum.{0,20}(length|tokens)|(prompt|input).{0,20}too long|too many tokens", re.I
+)
+_NO_IMAGES = re.compile(r"(not|n't).{0,40}(multimodal|vision|image)|image.{0,40}not (supported|allowed)|at most 0 image", re.I)
+
+
+class OpenAIEngine:
+    """A model behind an OpenAI-compatible server at `base_url` (it usually ends in /v1).
+
+    `model`: the served model's name; may be left out when the server lists exactly one. `api_key`: else OPENAI_API_KEY, else a
+    dummy, which local servers accept. `timeout`: seconds without a byte before the call fails; `connect_timeout`: seconds to connect.
+    `retries`: how often a request that no byte has answered yet is repeated (connection lost, 408, 409, 429, 5xx), with back-off.
+    A server that rejects log-probabilities (or usage in streams) is asked without them from then on.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 300.0,
+        connect_timeout: float = 5.0,
+        retries: int = 2,
+    ) -> None:
+        self._address = _host_and_port(base_url)
+        self._base_url = base_url
+        self._model = model
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        self._timeout = openai.Timeout(timeout, connect=connect_timeout)
+        self._retries = retries
+        self._closed = False
+        self._rejected: set[str] = set()  # optional parameters that this server does not take
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[openai.AsyncOpenAI, None]]] = {}
+
+    @property
+    def name(self) -> str:
+        return f"{self._model} at {self._address}" if self._model else self._address
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+        """The server's answer as it comes; see `Engine.stream`."""
+        start = time.monotonic()
+        if self._closed:
+            raise EngineClosed(f"The engine {self.name} is closed.")
+        try:
+            client = await self._client()
+            request = await self._request(client, call)
+            answer = Answer()
+            async with await self._open(client, request, call) as chunks:
+                async for chunk in chunks:
+                    if piece := answer.add(chunk):
+                        yield Delta(piece)
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: a line of the stream that is not JSON
+            raise await self._translate(error) from error
+        if not answer.finished:
+            raise EngineError(f"The server at {self._address} ended its answer early.")
+        yield Delta(reply=answer.reply(time.monotonic() - start))
+
+    async def close(self) -> None:
+        """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, (_, holder) in list(self._clients.items()):
+            if loop is here:
+                await holder.aclose()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(holder.aclose(), loop))
+        self._clients.clear()
+
+    async def _client(self) -> openai.AsyncOpenAI:
+        """The running loop's client: connections belong to the loop that opened them."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            holder = self._hold(loop)
+            self._clients[loop] = (await anext(holder), holder)
+        return self._clients[loop][0]
+
+    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[openai.AsyncOpenAI, None]:
+        # A generator, because a loop closes its open generators when it ends (asyncio.run does): so do the connections.
+        http = openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(self._base_url), follow_redirects=False, timeout=self._timeout)
+        client = openai.AsyncOpenAI(
+            base_url=self._base_url, api_key=self._api_key, timeout=self._timeout, max_retries=self._retries, http_client=http
+        )
+        try:
+            yield client
+        finally:
+            self._clients.pop(loop, None)
+            await client.close()
+
+    async def _request(self, client: openai.AsyncOpenAI, call: Call) -> dict[str, Any]:
+        if self._model is None:
+            self._model = await self._only_model(client)
+        sampling = call.sampling
+        request: dict[str, Any] = {
+            "model": self._model,
+            "messages": await asyncio.to_thread(to_messages, call.chat),  # encoding a large image takes a while
+            "stream": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if sampling.stop:
+            request["stop"] = list(sampling.stop)
+        if sampling.seed is not None:
+            request["seed"] = sampling.seed
+        return request
+
+    async def _open(self, client: openai.AsyncOpenAI, request: dict[str, Any], call: Call) -> openai.AsyncStream[ChatCompletionChunk]:
+        extras: dict[str, dict[str, Any]] = {"stream_options": {"stream_options": {"include_usage": True}}}
+        if call.top_logprobs:
+            extras["logprobs"] = {"logprobs": True, "top_logprobs": min(MAX_TOP_LOGPROBS, call.top_logprobs)}
+        wanted = {name: parameters for name, parameters in extras.items() if name not in self._rejected}
+        try:
+            return await self._create(client, request, wanted)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if not wanted or _TOO_LONG.search(error.message):
+                raise
+            suspects = [name for name in wanted if name in error.message] or list(wanted)
+            stream = await self._create(client, request, {name: value for name, value in wanted.items() if name not in suspects})
+            self._rejected.update(suspects)  # only now: it was these that the server disliked
+            return stream
+
+    async def _create(
+        self, client: openai.AsyncOpenAI, request: dict[str, Any], extras: dict[str, dict[str, Any]]
+    ) -> openai.AsyncStream[ChatCompletionChunk]:
+        parameters = {key: value for extra in extras.values() for key, value in extra.items()}
+        return cast(openai.AsyncStream[ChatCompletionChunk], await client.chat.completions.create(**request, **parameters))
+
+    async def _only_model(self, client: openai.AsyncOpenAI) -> str:
+        served = [model.id async for model in client.models.list()]
+        if len(served) != 1:
+            raise UserError(f"The server at {self._address} lists {_names(served)}: say which one with model=.")
+        return served[0]
+
+    async def _translate(self, error: Exception) -> LlavaError:
+        if self._closed:
+            return EngineClosed(f"The engine {self.name} was closed during the call.")
+        server = f"The server at {self._address}"
+        if isinstance(error, openai.APITimeoutError):
+            return EngineError(f"{server} did not answer in time ({self._timeout.read:g} s without a byte).")
+        if isinstance(error, openai.APIConnectionError):
+            if _refused(error):
+                return EngineError(f"No server answers at {self._address}: start it or check the address.")
+            return EngineError(f"The connection to the server at {self._address} broke.")
+        if not isinstance(error, openai.APIStatusError):
+            return EngineError(f"{server} failed in the middle of its answer or does not speak OpenAI's format.")
+        status = error.status_code
+        if status in (401, 403):
+            return UserError(f"{server} does not accept the key ({status}): set OPENAI_API_KEY or give api_key=.")
+        if status == 404:
+            return await self._not_found()
+        if status in (429, 503):
+            return Overloaded(f"{server} is overloaded ({status}): try again later.")
+        if status in (400, 413, 422):
+            return self._bad_request(error)
+        return EngineError(f"{server} failed with status {status}.")
+
+    async def _not_found(self) -> UserError:
+        try:
+            served = [model.id async for model in (await self._client()).models.list()]
+        except (openai.OpenAIError, ValueError):
+            return UserError(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
+        return UserError(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
+
+    def _bad_request(self, error: openai.APIStatusError) -> UserError:
+        if error.code == "context_length_exceeded" or _TOO_LONG.search(error.message):
+            return UserError("Prompt and answer do not fit into the model's context: shorten the question or lower max_tokens.")
+        if _NO_IMAGES.search(error.message):
+            return UserError(f"The model {self.name} does not take images.")
+        # Codes are identifiers; the message may quote the prompt and is left out.
+        codes = [word for word in (error.type, error.code, error.param) if isinstance(word, str) and re.fullmatch(r"[\w.\-]{1,64}", word)]
+        return UserError(f"The server at {self._address} refused the request ({', '.join([str(error.status_code), *codes])}).")
+
+
+def _names(served: list[str]) -> str:
+    return ", ".join(served[:20]) + (", ..." if len(served) > 20 else "") if served else "no model"
+
+
+def _host_and_port(url: str) -> str:
+    """What a person needs to find the server again, without any user:password part."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise UserError("The server's address is not a URL: it looks like http://host:8000/v1.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("The server's address is not a URL: it looks like http://host:8000/v1.")
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether `url` names this machine: such a server is never behind the environment's proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether no connection could be made at all (refused, unknown host), as opposed to one that broke."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if type(cause).__name__ in ("ConnectError", "ConnectionRefusedError", "gaierror"):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
