@@ -1,0 +1,303 @@
+"""The openai engine against a real server on loopback, through the real client library."""
+
+import asyncio
+import base64
+import io
+import logging
+import math
+import socket
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image as PIL
+
+from llava.chat import Call, Chat, Delta, Image, Message, Reply, Sampling
+from llava.engines import connect, generate
+from llava.engines.base import Engine
+from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
+from tests.openai_server import Behaviour, OpenAIServer, error, openai_server
+
+SECRET = "a-question-nobody-may-log"
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with openai_server() as running:
+        yield running
+
+
+def ask(question: str = SECRET, **options: int) -> Call:
+    return Call("answer", Chat.ask(question), **options)  # type: ignore[arg-type]
+
+
+def run(engine: Engine, call: Call) -> Reply:
+    async def main() -> Reply:
+        try:
+            return await generate(engine, call)
+        finally:
+            await engine.close()
+
+    return asyncio.run(main())
+
+
+def failure(server: OpenAIServer, status: int, body: dict[str, object] | None = None, **options: object) -> LlavaError:
+    server.behaviour.fail = {-1: (status, body if body is not None else error(f"bad thing about {SECRET}"))}
+    with pytest.raises(LlavaError) as caught:
+        run(connect(server.url, **{"retries": 0, **options}), ask())
+    assert SECRET not in str(caught.value)
+    return caught.value
+
+
+def test_the_answer_comes_in_pieces_and_then_whole(server: OpenAIServer) -> None:
+    async def main() -> list[Delta]:
+        engine = connect(server.url)
+        deltas = [delta async for delta in engine.stream(ask())]
+        await engine.close()
+        return deltas
+
+    *pieces, last = asyncio.run(main())
+    assert [delta.text for delta in pieces] == server.behaviour.pieces
+    assert last.reply is not None
+    assert last.reply.text == "A cat on a mat."
+    assert (last.reply.prompt_tokens, last.reply.completion_tokens, last.reply.finish_reason) == (7, 3, "stop")
+    assert last.reply.seconds > 0
+
+
+def test_images_stand_before_the_text_as_stable_png_urls_and_the_system_message_stays(server: OpenAIServer) -> None:
+    red, blue = (Image(PIL.new("RGB", (3, 2), colour)) for colour in ("red", "blue"))
+    first = Message("user", "and this?", (red, blue))
+    chat = Chat((Message("system", "Be kind."), first, Message("assistant", "Two."), Message("user", "Why </s> <image>?")))
+    run(connect(server.url), Call("answer", chat))
+    sent = server.requests[0]["messages"]
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
+    assert [sent[0]["content"], sent[2]["content"], sent[3]["content"]] == ["Be kind.", "Two.", "Why </s> <image>?"]
+    assert [part["type"] for part in sent[1]["content"]] == ["image_url", "image_url", "text"]
+    assert sent[1]["content"][2]["text"] == "and this?"
+    urls = [part["image_url"]["url"] for part in sent[1]["content"][:2]]
+    assert urls == [red.data_url(), blue.data_url()]
+    decoded = PIL.open(io.BytesIO(base64.b64decode(urls[0].partition(",")[2])))
+    assert (decoded.size, decoded.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
+
+
+def test_sampling_reaches_the_server(server: OpenAIServer) -> None:
+    run(connect(server.url, model="tiny"), Call("answer", Chat.ask("q"), Sampling(0.5, 0.9, 11, ("###",), 3)))
+    request = server.requests[0]
+    assert {key: request[key] for key in ("temperature", "top_p", "max_tokens", "stop", "seed")} == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 11,
+        "stop": ["###"],
+        "seed": 3,
+    }
+    assert "logprobs" not in request
+
+
+def test_first_token_logprobs_are_summed_over_tokens_that_read_the_same(server: OpenAIServer) -> None:
+    server.behaviour.top_logprobs = [("Yes", math.log(0.5)), ("No", math.log(0.2)), ("Yes", math.log(0.25)), ("x", -9999.0)]
+    reply = run(connect(server.url), ask(top_logprobs=50))
+    assert server.requests[0]["top_logprobs"] == 20
+    assert reply.first_logprobs is not None
+    assert reply.first_logprobs == pytest.approx({"Yes": math.log(0.75), "No": math.log(0.2), "x": -9999.0})
+
+
+@pytest.mark.parametrize("parameter", ["logprobs", "stream_options"])
+def test_a_server_that_rejects_an_extra_is_asked_without_it_from_then_on(server: OpenAIServer, parameter: str) -> None:
+    server.behaviour.rejects = (parameter,)
+    server.behaviour.top_logprobs = [("Yes", -0.1)]
+
+    async def main() -> list[Reply]:
+        engine = connect(server.url)
+        replies = [await generate(engine, ask(top_logprobs=5)) for _ in range(2)]
+        await engine.close()
+        return replies
+
+    for reply in asyncio.run(main()):
+        assert reply.text == "A cat on a mat."
+        assert (reply.first_logprobs is None) == (parameter == "logprobs")
+        assert (reply.prompt_tokens is None) == (parameter == "stream_options")
+    assert [parameter in request for request in server.requests] == [True, False, False]
+
+
+def test_a_server_that_ignores_logprobs_gives_none(server: OpenAIServer) -> None:
+    assert run(connect(server.url), ask(top_logprobs=5)).first_logprobs is None
+
+
+@pytest.mark.parametrize(("sent", "read"), [("stop", "stop"), ("length", "length"), ("content_filter", "stop")])
+def test_finish_reasons_are_mapped(server: OpenAIServer, sent: str, read: str) -> None:
+    server.behaviour.finish_reason = sent
+    assert run(connect(server.url), ask()).finish_reason == read
+
+
+def test_the_key_comes_from_the_option_or_the_environment_or_is_a_dummy(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(connect(server.url), ask())
+    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+    run(connect(server.url), ask())
+    run(connect(server.url, api_key="from-option"), ask())
+    assert [headers["authorization"] for headers in server.headers] == ["Bearer none", "Bearer from-environment", "Bearer from-option"]
+
+
+def test_a_wrong_key_names_the_ways_to_give_one(server: OpenAIServer) -> None:
+    server.behaviour.key = "right"
+    with pytest.raises(UserError, match=r"does not accept the key \(401\): set OPENAI_API_KEY or give api_key="):
+        run(connect(server.url, api_key="wrong"), ask())
+    assert run(connect(server.url, api_key="right"), ask()).text == "A cat on a mat."
+    server.behaviour.key = None
+    assert "does not accept the key (403)" in str(failure(server, 403))
+
+
+def test_an_unknown_model_names_those_that_are_served(server: OpenAIServer) -> None:
+    server.behaviour.models = ["llava-7b", "llava-13b"]
+    with pytest.raises(UserError, match=r"has no model 'llava'; it lists llava-7b, llava-13b"):
+        run(connect(server.url, model="llava"), ask())
+
+
+@pytest.mark.parametrize(("models", "said"), [(["a", "b"], "lists a, b: say which one"), ([], "lists no model: say which one")])
+def test_without_a_model_the_server_must_list_exactly_one(server: OpenAIServer, models: list[str], said: str) -> None:
+    server.behaviour.models = models
+    with pytest.raises(UserError, match=said):
+        run(connect(server.url), ask())
+
+
+def test_an_address_without_the_api_says_so(server: OpenAIServer) -> None:
+    with pytest.raises(UserError, match=r"no OpenAI-compatible API at .*usually ends in /v1"):
+        run(connect(server.url.removesuffix("/v1")), ask())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        error("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."),
+        error("x", code="context_length_exceeded"),
+        error("The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+        error("Input is too long for the model"),
+    ],
+)
+def test_a_prompt_over_the_context_says_what_to_do_and_is_not_sent_again(server: OpenAIServer, body: dict[str, object]) -> None:
+    server.behaviour.models = ["tiny"]
+    assert "shorten the question" in str(failure(server, 400, body))
+    assert len(server.requests) <= 2
+
+
+def test_other_refusals_give_their_codes_but_never_the_message(server: OpenAIServer) -> None:
+    found = failure(server, 422, error(f"cannot parse {SECRET}", code="weird", param="messages"))
+    assert isinstance(found, UserError)
+    assert "(422, invalid_request_error, weird, messages)" in str(found)
+
+
+def test_a_model_without_eyes_says_so(server: OpenAIServer) -> None:
+    assert "does not take images" in str(failure(server, 400, error("tiny is not a multimodal model")))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_overloaded_server_raises_overloaded_after_bounded_retries(server: OpenAIServer, status: int) -> None:
+    assert isinstance(failure(server, status, retries=2), Overloaded)
+    assert len(server.requests) == 3
+
+
+def test_a_passing_failure_is_retried(server: OpenAIServer) -> None:
+    server.behaviour.fail = {0: (503, error("busy")), 1: (500, error("oops"))}
+    assert run(connect(server.url), ask()).text == "A cat on a mat."
+
+
+def test_a_lasting_server_error_gives_its_status(server: OpenAIServer) -> None:
+    found = failure(server, 500)
+    assert isinstance(found, EngineError)
+    assert not isinstance(found, Overloaded)
+    assert "failed with status 500" in str(found)
+
+
+def test_no_server_says_start_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(EngineError, match=rf"No server answers at http://127.0.0.1:{port}/v1: start it or check the address"):
+        run(connect(f"http://127.0.0.1:{port}/v1", retries=0), ask())
+
+
+def test_a_silent_server_times_out(server: OpenAIServer) -> None:
+    server.behaviour.pause = 30
+    with pytest.raises(EngineError, match=r"did not answer in time \(0.2 s without a byte\)"):
+        run(connect(server.url, timeout=0.2, retries=0), ask())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (Behaviour(break_after=1), "connection to the server at .* broke"),
+        (Behaviour(finish_reason=None), "ended its answer early"),
+        (Behaviour(raw=b""), "ended its answer early"),
+        (Behaviour(raw=b"data: {not json\n\n"), "failed in the middle of its answer"),
+        (Behaviour(raw=b'data: {"error": {"message": "out of memory"}}\n\n'), "failed in the middle of its answer"),
+    ],
+)
+def test_a_stream_that_breaks_is_an_error_and_no_answer(behaviour: Behaviour, said: str) -> None:
+    with openai_server(behaviour) as server, pytest.raises(EngineError, match=said):
+        run(connect(server.url, retries=0), ask())
+
+
+def test_leaving_early_closes_the_connection(server: OpenAIServer) -> None:
+    server.behaviour.pieces = ["x"] * 1000
+    server.behaviour.pause = 0.01
+
+    async def main() -> None:
+        engine = connect(server.url)
+        stream = engine.stream(ask())
+        await anext(stream)
+        await stream.aclose()
+        while server.streaming:
+            await asyncio.sleep(0.01)
+        await engine.close()
+
+    asyncio.run(main())
+    assert server.abandoned == 1
+
+
+def test_one_engine_serves_several_event_loops_in_turn_and_many_calls_at_once(server: OpenAIServer) -> None:
+    engine = connect(server.url)
+
+    async def many() -> list[Reply]:
+        return await asyncio.gather(*(generate(engine, ask()) for _ in range(20)))
+
+    for _ in range(3):
+        assert {reply.text for reply in asyncio.run(many())} == {"A cat on a mat."}
+    asyncio.run(engine.close())
+    assert len(server.requests) == 60
+
+
+def test_a_closed_engine_refuses_and_ends_what_runs(server: OpenAIServer) -> None:
+    server.behaviour.pause = 5
+
+    async def main() -> None:
+        engine = connect(server.url)
+        running = asyncio.create_task(generate(engine, ask()))
+        while not server.streaming:
+            await asyncio.sleep(0.01)
+        await engine.close()
+        with pytest.raises(EngineClosed):
+            await running
+        with pytest.raises(EngineClosed):
+            await generate(engine, ask())
+
+    asyncio.run(main())
+
+
+def test_the_environments_proxy_is_not_asked_for_loopback(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert run(connect(server.url), ask()).text == "A cat on a mat."
+
+
+def test_nothing_is_logged_about_the_question(server: OpenAIServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run(connect(server.url), ask())
+    assert SECRET not in caplog.text
+
+
+def test_the_name_tells_model_and_server_but_no_password() -> None:
+    assert connect("http://user:pw@host:8000/v1").name == "http://host:8000/v1"
+    assert connect("http://host/v1", model="m").name == "m at http://host/v1"
+
+
+@pytest.mark.parametrize("url", ["http://", "http://host:port/v1", "http://[::1/v1"])
+def test_a_broken_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UserError, match="looks like http://host:8000/v1"):
+        connect(url)

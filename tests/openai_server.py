@@ -1,0 +1,140 @@
+"""A small real server that speaks OpenAI's chat completions, for tests: what it does is set on `behaviour`, what it got is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+
+@dataclass
+class Behaviour:
+    """How the server answers. `fail` maps the number of a chat request (from 0) to (status, error body); key -1 means always."""
+
+    models: list[str] = field(default_factory=lambda: ["tiny"])
+    pieces: list[str] = field(default_factory=lambda: ["A cat", " on a", " mat."])
+    finish_reason: str | None = "stop"
+    top_logprobs: list[tuple[str, float]] | None = None  # of the first token
+    fail: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    rejects: tuple[str, ...] = ()  # parameters that give a 400
+    pause: float = 0.0  # seconds before each piece
+    break_after: int | None = None  # cut the connection after so many pieces
+    raw: bytes | None = None  # send this instead of chunks
+    key: str | None = None
+
+
+@dataclass
+class OpenAIServer:
+    """A running server: its address, its behaviour, the bodies and headers of the chat requests so far."""
+
+    url: str
+    behaviour: Behaviour
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    abandoned: int = 0  # streams whose client left before the end
+    streaming: int = 0
+
+
+def error(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **more}}
+
+
+def _app(server: OpenAIServer) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+
+    def refuse(request: Request) -> Response | None:
+        key = server.behaviour.key
+        if key is not None and request.headers.get("authorization") != f"Bearer {key}":
+            return JSONResponse(error("Incorrect API key provided.", code="invalid_api_key"), 401)
+        return None
+
+    @app.get("/v1/models")
+    def models(request: Request) -> Response:
+        data = [{"id": name, "object": "model", "created": 1, "owned_by": "test"} for name in server.behaviour.models]
+        return refuse(request) or JSONResponse({"object": "list", "data": data})
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await request.json()
+        number = len(server.requests)
+        server.requests.append(body)
+        server.headers.append(dict(request.headers))
+        behaviour = server.behaviour
+        if refusal := refuse(request):
+            return refusal
+        if failure := behaviour.fail.get(number, behaviour.fail.get(-1)):
+            return JSONResponse(failure[1], failure[0], headers={"retry-after-ms": "1"})
+        if body["model"] not in behaviour.models:
+            return JSONResponse(error("The model does not exist.", code="model_not_found"), 404)
+        if rejected := [name for name in behaviour.rejects if name in body]:
+            return JSONResponse(error(f"Unsupported parameter: {rejected[0]}", param=rejected[0]), 400)
+        return StreamingResponse(_events(server, body), media_type="text/event-stream")
+
+    return app
+
+
+async def _events(server: OpenAIServer, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    behaviour = server.behaviour
+    server.streaming += 1
+    finished = False
+    try:
+        if behaviour.raw is not None:
+            yield behaviour.raw
+            finished = True
+            return
+        yield _chunk(body, {"delta": {"role": "assistant", "content": ""}})
+        for index, piece in enumerate(behaviour.pieces):
+            await asyncio.sleep(behaviour.pause)
+            if index == behaviour.break_after:
+                finished = True
+                raise ConnectionAbortedError
+            logprobs = _logprobs(behaviour.top_logprobs) if index == 0 and body.get("logprobs") and behaviour.top_logprobs else None
+            yield _chunk(body, {"delta": {"content": piece}, "logprobs": logprobs})
+        if behaviour.finish_reason:
+            yield _chunk(body, {"delta": {}, "finish_reason": behaviour.finish_reason})
+        if body.get("stream_options", {}).get("include_usage"):
+            usage = {"prompt_tokens": 7, "completion_tokens": len(behaviour.pieces), "total_tokens": 7 + len(behaviour.pieces)}
+            yield _chunk(body, None, usage=usage)
+        finished = True
+        yield b"data: [DONE]\n\n"
+    finally:
+        server.streaming -= 1
+        server.abandoned += not finished
+
+
+def _chunk(body: dict[str, Any], choice: dict[str, Any] | None, **more: Any) -> bytes:
+    choices = [] if choice is None else [{"index": 0, "finish_reason": None, **choice}]
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": body["model"], "choices": choices, **more}
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+def _logprobs(top: list[tuple[str, float]]) -> dict[str, Any]:
+    entries = [{"token": token, "logprob": logprob, "bytes": list(token.encode())} for token, logprob in top]
+    return {"content": [{**entries[0], "top_logprobs": entries}], "refusal": None}
+
+
+@contextmanager
+def openai_server(behaviour: Behaviour | None = None) -> Iterator[OpenAIServer]:
+    """Serve on a free loopback port while the block runs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = OpenAIServer(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", behaviour or Behaviour())
+        runner = uvicorn.Server(uvicorn.Config(_app(server), log_level="critical", ws="none", lifespan="off", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not runner.started and thread.is_alive():
+            time.sleep(0.005)
+        try:
+            yield server
+        finally:
+            runner.should_exit = True
+            thread.join()
