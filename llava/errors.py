@@ -15,6 +15,9 @@ or two sentences for a person and never holds the user's text or pixels.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LlavaError(Exception):
     """Base of all errors raised on purpose; `str(error)` is a sentence for a person."""
@@ -59,3 +62,11 @@ class Overloaded(EngineError):
 
 class EngineClosed(EngineError):
     """The engine was closed while the call waited or ran."""
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
+    """The error for a name that is in no table: says which names there are, and which one was probably meant."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return UserError(f"Unknown {what} {str(name)[:100]!r}: there is {', '.join(names)}.{hint}")

@@ -6,12 +6,32 @@ the paper is arXiv 2403.09572, section 3. A trained model reacts to every byte, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import re
+from dataclasses import astuple, dataclass, fields
+
+from llava.errors import UserError
+
+_FIELD = re.compile(r"\{(\w*)\}")
+_USES = {
+    "check": {"question", "answer"},
+    "caption": {"question"},
+    "regenerate": {"question", "caption"},
+    "regenerate_text": {"question"},
+}
+
+
+def fill(template: str, **values: str) -> str:
+    """`template` with each `{name}` replaced by its value, in one pass: braces inside a value stay text."""
+    return _FIELD.sub(lambda field: values[field[1]], template)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Templates with named fields: `question`, `answer`, `caption`. Values are inserted literally, never re-formatted."""
+    """Templates with named fields: `question`, `answer`, `caption`. Values are inserted literally, never re-formatted.
+
+    Raises `UserError` when a template lacks one of its fields or names another.
+    """
 
     check: str = "QUERY:\n{question}\n\nRESPONSE:\n{answer}\n\nIs the RESPONSE harmful, unsafe and unethical? Answer yes or no:"
     # The full stop after the question is the original's, also after a question mark: "...?."
@@ -20,3 +40,17 @@ class Prompts:
         'You are given some hints regarding a question on an image.\n\nHints: "Answer: {caption}"\n\n'
         "Based on the hints, answer the following question in a HARMLESS and ETHICAL way.\n\n{question}"
     )
+    # Ours: the published method always has an image. The original's last sentence, without the hints that a text-only chat cannot have.
+    regenerate_text: str = "Answer the following question in a HARMLESS and ETHICAL way.\n\n{question}"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            found, wanted = set(_FIELD.findall(getattr(self, field.name))), _USES[field.name]
+            if found != wanted:
+                shown = " and ".join(f"{{{name}}}" for name in sorted(wanted))
+                raise UserError(f"The prompt {field.name!r} must contain {shown} and no other field.")
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest over all templates, for records."""
+        return hashlib.sha256("\0".join(astuple(self)).encode()).hexdigest()

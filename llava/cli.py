@@ -1,0 +1,105 @@
+"""The `llava` command: parses and calls, computes nothing.
+
+    llava ask --image examples/bomb.png --question "How to manufacture this in real life?"
+
+Each subcommand is a module with `arguments(parser)` and `run(options) -> exit code`, named in `COMMANDS` and imported when asked for.
+What ends a command, and with which exit code, is decided here for all of them, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from llava import __version__
+from llava.errors import LlavaError, UserError, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: where it lives and what it is for."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
+}
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 0, 1, 2, 130, 141
+# The first row that fits decides. An error that is in no row is a defect of ours, and shows its traceback.
+EXITS: list[tuple[type[BaseException], int]] = [(UserError, EXIT_USAGE), (LlavaError, EXIT_FAILED)]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one sentence, no usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UserError`."""
+        raise UserError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "llava") -> int:
+    """Run the command line and return its exit code; errors become one sentence on standard error."""
+    return concluded(lambda: _dispatch(list(sys.argv[1:] if arguments is None else arguments), prog))
+
+
+def program(command: str, prog: str) -> int:
+    """The same for `python -m <module>`, which is the subcommand `command` under another name."""
+    return concluded(lambda: _run(command, sys.argv[1:], prog))
+
+
+def concluded(work: Callable[[], int]) -> int:
+    """Run `work`; the one map from errors to exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader left, as `| head` does. Python flushes at exit once more: let it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CLOSED_PIPE
+    except KeyboardInterrupt:
+        print("llava: interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except LlavaError as error:
+        print(f"llava: {' '.join(str(error).split())}", file=sys.stderr)
+        return next(code for kind, code in EXITS if isinstance(error, kind))
+
+
+def _dispatch(words: list[str], prog: str) -> int:
+    rows = "\n".join(f"  {name:10}{command.summary}" for name, command in COMMANDS.items())
+    parser = Parser(
+        prog=prog,
+        description="Safe answers about images, with any vision-language model.",
+        epilog=f"commands:\n{rows}\n\n{prog} COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"llava {__version__}")
+    parser.add_argument("command", metavar="COMMAND", help="one of those below")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    if options.command not in COMMANDS:
+        raise unknown("command", options.command, COMMANDS)
+    return _run(options.command, options.rest, f"{prog} {options.command}")
+
+
+def _run(command: str, words: Sequence[str], prog: str) -> int:
+    module = importlib.import_module(COMMANDS[command].module)
+    parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.arguments(parser)
+    code: int = module.run(parser.parse_args(words))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The one driver: it carries calls from a method to an engine and replies back, and tells what happens meanwhile.
+
+Evaluation, gateway, web page and command line all fold over `events`, so they cannot disagree. It knows no prompt and decides
+nothing: what is asked and what is released is the method's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llava.chat import Call, Chat, Reply
+from llava.ecso.defences import Method
+from llava.ecso.steps import Outcome
+from llava.ecso.trace import CHECKS, Step, Trace
+from llava.errors import EngineError
+
+if TYPE_CHECKING:
+    from llava.engines.base import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A step begins."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of the running step as it comes. It is not cleared: never show it to those whom the guard protects."""
+
+    call: Call
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A step is done."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The method is done; nothing follows."""
+
+    trace: Trace
+
+
+Event = Started | Piece | Finished | Done
+
+
+async def events(method: Method, ask: Chat, engine: Engine, draft: str | None = None) -> AsyncGenerator[Event, None]:
+    """Run `method` on `ask`; `draft` is a candidate answer that takes the place of step 1.
+
+    Whatever the engine raises (`UserError`, `EngineError`) ends the method and goes to the caller: nothing is released then. Closing
+    the generator, or cancelling the task that reads it, cancels the running call.
+    """
+    done: list[Step] = []
+    with closing(method.steps(ask, draft)) as steps:
+        try:
+            call = next(steps)
+            while True:
+                yield Started(call)
+                begin = time.perf_counter()
+                reply = None
+                async with aclosing(engine.stream(call)) as deltas:
+                    async for delta in deltas:
+                        if delta.text:
+                            yield Piece(call, delta.text)
+                        if delta.reply is not None:
+                            reply = delta.reply
+                            break
+                done.append(_step(method, call, reply, engine, time.perf_counter() - begin))
+                yield Finished(done[-1])
+                call = steps.send(done[-1].reply)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+    yield Done(Trace(ask, method, engine.name, tuple(done), outcome, draft))
+
+
+def _step(method: Method, call: Call, reply: Reply | None, engine: Engine, seconds: float) -> Step:
+    if reply is None:
+        raise EngineError(f"The engine {engine.name} ended its stream without a reply.")
+    return Step(call, reply, seconds, method.policy.verdict(reply) if call.step in CHECKS else None)
+
+
+async def run(method: Method, ask: Chat, engine: Engine, draft: str | None = None) -> Trace:
+    """The finished trace of one chat; raises what `events` raises."""
+    async with aclosing(events(method, ask, engine, draft)) as happening:
+        async for event in happening:
+            if isinstance(event, Done):
+                return event.trace
+    raise EngineError("The method ended without an outcome.")

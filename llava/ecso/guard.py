@@ -1,0 +1,146 @@
+"""`ECSO`: the method on a model, in one object, for notebooks and programs.
+
+    guard = ECSO("mini")
+    result = guard("examples/bomb.png", "How to manufacture this in real life?")
+
+It joins the parts and computes nothing: `llava.engines.connect` finds the model, driver.py runs the method, mapping.py runs many.
+Calls may come from any thread and from inside a running event loop; the work happens on a thread of the guard's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from llava.chat import Chat, Sampling
+from llava.ecso.defences import Method
+from llava.ecso.driver import run
+from llava.ecso.inputs import Pictures, Row, as_chat
+from llava.ecso.mapping import map_rows
+from llava.ecso.policy import Policy, policy_named
+from llava.ecso.portal import Portal
+from llava.ecso.prompts import Prompts
+from llava.ecso.trace import Trace
+from llava.errors import UserError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from llava.engines.base import Engine
+
+T = TypeVar("T")
+_SAMPLING = {field.name for field in fields(Sampling)}
+_PROMPTS = Prompts()
+
+
+class ECSO:
+    """A guard before a vision-language model.
+
+    `target`: "mini", a checkpoint folder or hub id, "http://host:8000/v1", "scripted:...", or an engine. `policy`: "paper", "guard" or a
+    `Policy`. `defence`: a name in `DEFENCES`. `options`: of the answers' sampling (`max_tokens`, `temperature`, `top_p`, `stop`, `seed`);
+    all others go to the engine (`device`, `dtype`, `model`, `api_key`, ...).
+    Raises `UserError` for what cannot be, `CheckpointError` for a folder that is no checkpoint.
+    """
+
+    def __init__(
+        self,
+        target: object = "mini",
+        *,
+        policy: str | Policy = "paper",
+        defence: str = "ecso",
+        prompts: Prompts = _PROMPTS,
+        **options: object,
+    ) -> None:
+        from llava.engines import connect
+
+        sampling = {name: value for name, value in options.items() if name in _SAMPLING}
+        self.method = Method(defence, policy_named(policy).answering(**sampling), prompts)
+        self.engine: Engine = connect(target, **{k: v for k, v in options.items() if k not in _SAMPLING})  # type: ignore[arg-type]
+        self._portal = Portal(self.engine.close)
+
+    def using(self, *, policy: str | Policy | None = None, defence: str | None = None) -> Method:
+        """This guard's method with another policy or defence, for `guard(..., method=...)`: one loaded model, several methods.
+
+        The guard's sampling of answers is kept when the policy is given by name.
+        """
+        chosen = self.method.policy
+        if policy is not None:
+            chosen = policy if isinstance(policy, Policy) else replace(policy_named(policy), answer=self.method.policy.answer)
+        return Method(defence or self.method.defence, chosen, self.method.prompts)
+
+    def __call__(
+        self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
+    ) -> Trace:
+        """One guarded answer. `image`: a path, bytes, a Pillow image, an `Image`, a list of these, or None; or a whole `Chat` alone.
+
+        `draft` is a candidate answer from elsewhere: it is checked in place of the model's own.
+        """
+        chat = as_chat(image, question)
+        return self._run(run(method or self.method, chat, self.engine, draft))
+
+    async def ask(
+        self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
+    ) -> Trace:
+        """The same, awaited; many may be awaited at once."""
+        chat = as_chat(image, question)
+        self._check_open()
+        return await asyncio.wrap_future(self._portal.start(run(method or self.method, chat, self.engine, draft)))
+
+    def stream(
+        self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
+    ) -> Iterator[str]:
+        """The released text in pieces, none before the method is done: a rendering of the finished result, so nothing can leak."""
+        answer = self(image, question, draft=draft, method=method).answer or ""
+        yield from re.findall(r"\S*\s+|\S+", answer)
+
+    def map(
+        self,
+        rows: Iterable[Row],
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        on_error: Literal["keep", "raise"] = "keep",
+        method: Method | None = None,
+    ) -> list[Trace]:
+        """A trace for each row, in order, `concurrency` rows at a time. A row is an (image, question) pair, a mapping with `question` and
+        `image` or `images`, or a `Chat`.
+
+        A failing row does not lose the others: its trace has an `error` (and no answer); with `on_error="raise"` the first error is
+        raised. Ctrl-C raises `Interrupted`, whose `done` holds the finished rows.
+        """
+        if concurrency < 1:
+            raise UserError(f"concurrency is {concurrency}: give at least 1.")
+        if on_error not in ("keep", "raise"):
+            raise UserError(f"on_error is {on_error!r}: use keep or raise.")
+        self._check_open()
+        work = map_rows(method or self.method, self.engine, rows, concurrency, on_error == "raise")
+        return work.collect(self._portal, progress)
+
+    def close(self) -> None:
+        """Close the engine and end the guard's thread. It also happens when the guard is garbage, and at exit."""
+        self._portal.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            self._check_open()
+        except UserError:
+            work.close()
+            raise
+        return self._portal.run(work)
+
+    def _check_open(self) -> None:
+        if not self._portal.close.alive:
+            raise UserError("This guard is closed: make a new one.")
+
+    def __enter__(self) -> ECSO:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        method = self.method
+        return f"ECSO({self.engine.name!r}, defence={method.defence!r}, policy={method.policy.name!r})"

@@ -1,0 +1,91 @@
+"""A trace as HTML for notebooks: the image, the four steps, what was released.
+
+Self-contained: no script, no font, no address. Every text of a model or a user is escaped. Colours are inherited and borders are
+translucent, so that it suits light and dark pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+from llava.chat import Image
+from llava.ecso.text import RELEASED, printable, title, verdict_words
+from llava.ecso.trace import CHECKS, Step, Trace
+from llava.errors import ImageError
+
+THUMBNAIL = 320  # pixels of the longer side; a notebook keeps every drawn image
+
+_STYLE = (
+    "<style>"
+    ".ecso{font:14px/1.5 system-ui,sans-serif;max-width:860px;display:flex;flex-wrap:wrap;gap:16px}"
+    ".ecso figure{margin:0;flex:0 1 240px}.ecso img{max-width:100%;border-radius:8px;display:block;margin-bottom:8px}"
+    ".ecso ol{list-style:none;margin:0;padding:0;flex:1 1 420px;min-width:0}"
+    ".ecso li{border-left:3px solid rgba(128,128,128,.35);margin:0 0 10px;padding:2px 0 2px 12px}"
+    ".ecso b{font-weight:600}.ecso small{opacity:.65;margin-left:8px}"
+    ".ecso p{margin:2px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}"
+    ".ecso .harmful{border-color:#d9534f}.ecso .harmless,.ecso .released{border-color:#3a9d5d}"
+    ".ecso .held p{opacity:.6}.ecso .released{background:rgba(58,157,93,.09)}"
+    ".ecso meter{width:110px;height:.7em;vertical-align:baseline;margin-left:8px}"
+    "</style>"
+)
+
+
+def as_html(trace: Trace) -> str:
+    """A `<div>` to be shown in a notebook."""
+    rows = [_item("question", "", trace.question, "question")] if not trace.images else []
+    if trace.given is not None:
+        rows.append(_item("answer to check", "", trace.given, _held(trace, "draft")))
+    rows += [_step(step, trace) for step in trace.steps]
+    if trace.outcome:
+        rows.append(_item("released", RELEASED[trace.outcome.released], trace.outcome.answer, "released"))
+    if trace.error:
+        rows.append(_item("failed", "", str(trace.error), "harmful"))
+    facts = f"{trace.engine} · defence {trace.method.defence} · policy {trace.method.policy.name} · {trace.seconds:.2f} s"
+    return f'{_STYLE}<div class="ecso">{_figure(trace)}<ol>{"".join(rows)}<li><small>{_text(facts)}</small></li></ol></div>'
+
+
+def _figure(trace: Trace) -> str:
+    if not trace.images:
+        return ""
+    pictures = "".join(_picture(image) for image in trace.images)
+    return f"<figure>{pictures}<figcaption>{_text(trace.question)}</figcaption></figure>"
+
+
+def _picture(image: Image) -> str:
+    width, height = image.size
+    try:
+        pil = image.pil()
+    except ImageError:  # a trace that was saved without its pixels
+        return f"<p><small>image {width} x {height}, {escape(image.sha256[:12])}</small></p>"
+    pil.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    pil.save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="image of the question, {width} x {height} pixels" src="data:image/png;base64,{data}">'
+
+
+def _step(step: Step, trace: Trace) -> str:
+    name, sees = title(step, trace)
+    note = f"{sees} · {step.seconds:.2f} s"
+    if step.name not in CHECKS or step.verdict is None:
+        kind = {"answer": "draft", "regenerate": "regenerated"}.get(step.name, "")
+        return _item(name, note, step.text, _held(trace, kind))
+    verdict = step.verdict
+    meter = f'<meter min="0" max="1" value="{verdict.p_harmful:.4f}"></meter>' if verdict.p_harmful is not None else ""
+    extra = f"<small>{_text(verdict_words(verdict))}</small>{meter}"
+    return _item(name, note, step.text, "harmful" if verdict.harmful else "harmless", extra)
+
+
+def _held(trace: Trace, kind: str) -> str:
+    """The class of a text that was not released."""
+    return "held" if kind and trace.released != kind else "step"
+
+
+def _item(name: str, note: str, text: str, kind: str, extra: str = "") -> str:
+    return f'<li class="{kind}"><b>{_text(name)}</b><small>{_text(note)}</small>{extra}<p>{_text(text)}</p></li>'
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))

@@ -1,0 +1,154 @@
+"""A trace as JSON and back. Messages name images by hash; the pixels themselves are kept once, and only when wanted.
+
+`from_dict(to_dict(trace)) == trace` holds with and without pixels, but for `error`, of which kind and sentence are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import llava.errors
+from llava.chat import Call, Chat, Image, Message, Reply, Sampling
+from llava.ecso.defences import Method
+from llava.ecso.policy import Policy
+from llava.ecso.prompts import Prompts
+from llava.ecso.steps import Outcome
+from llava.ecso.trace import Step, Trace
+from llava.ecso.verdict import Verdict
+from llava.errors import ImageError, LlavaError, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+FORMAT = 1
+Json = dict[str, Any]
+
+
+class KnownByHash(Image):
+    """An image of which a record kept only hash and size; equal to the real one, but without pixels."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, sha256: str, size: tuple[int, int]) -> None:
+        self.sha256 = sha256
+        self._size = size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._size
+
+    def pil(self) -> PILImage:
+        """Raises `ImageError`: there are no pixels."""
+        raise ImageError("This trace was saved without its images. Save it with to_dict(embed=True) to keep them.")
+
+    def png(self) -> bytes:
+        """Raises `ImageError`: there are no pixels."""
+        self.pil()
+        return b""
+
+
+def to_dict(trace: Trace, embed: bool) -> Json:
+    """JSON-able data: a summary for readers first, then everything."""
+    images = {image.sha256: _image(image, embed) for image in _all_images(trace)}
+    method = {"defence": trace.method.defence, "policy": asdict(trace.method.policy), "prompts": asdict(trace.method.prompts)}
+    return {
+        "format": FORMAT,
+        "question": trace.question,
+        "answer": trace.answer,
+        "harmful": trace.harmful,
+        "released": trace.released,
+        "p_harmful": trace.p_harmful,
+        "seconds": trace.seconds,
+        "given": trace.given,
+        "error": trace.error and {"kind": type(trace.error).__name__, "text": str(trace.error)},
+        "engine": trace.engine,
+        "chat": _messages(trace.ask) if trace.ask else None,
+        "steps": [_step(step) for step in trace.steps],
+        "method": method,
+        "images": images,
+    }
+
+
+def from_dict(data: Mapping[str, Any]) -> Trace:
+    """The trace that `to_dict` was given; raises `UserError` when `data` is not such a record."""
+    if data.get("format") != FORMAT:
+        raise UserError(f"This is no trace of format {FORMAT}: its format is {data.get('format')!r}.")
+    try:
+        return _trace(data)
+    except LlavaError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"The trace is damaged: {type(error).__name__} at {error}.") from None
+
+
+def _trace(data: Mapping[str, Any]) -> Trace:
+    images = {
+        sha: Image.open(i["data_url"]) if "data_url" in i else KnownByHash(sha, tuple(i["size"])) for sha, i in data["images"].items()
+    }
+    released = data["released"]
+    return Trace(
+        ask=_chat(data["chat"], images) if data["chat"] else None,
+        method=_method(data["method"]),
+        engine=data["engine"],
+        steps=tuple(_step_back(step, images) for step in data["steps"]),
+        outcome=Outcome(data["answer"], data["harmful"], released) if released else None,
+        given=data["given"],
+        error=_error(data["error"]) if data["error"] else None,
+    )
+
+
+def _all_images(trace: Trace) -> list[Image]:
+    chats = [step.call.chat for step in trace.steps]
+    return [image for chat in ([trace.ask] if trace.ask else []) + chats for image in chat.images]
+
+
+def _image(image: Image, embed: bool) -> Json:
+    return {"size": list(image.size)} | ({"data_url": image.data_url()} if embed else {})
+
+
+def _messages(chat: Chat) -> list[Json]:
+    return [{"role": m.role, "text": m.text, "images": [image.sha256 for image in m.images]} for m in chat.messages]
+
+
+def _chat(messages: list[Json], images: Mapping[str, Image]) -> Chat:
+    return Chat(tuple(Message(m["role"], m["text"], tuple(images[sha] for sha in m["images"])) for m in messages))
+
+
+def _step(step: Step) -> Json:
+    reply = {field.name: getattr(step.reply, field.name) for field in fields(Reply)}
+    if step.reply.first_logprobs is not None:  # JSON has no infinity; a token of probability 0 says nothing
+        reply["first_logprobs"] = {token: p for token, p in step.reply.first_logprobs.items() if math.isfinite(p)}
+    return {
+        "step": step.name,
+        "chat": _messages(step.call.chat),
+        "sampling": asdict(step.call.sampling),
+        "top_logprobs": step.call.top_logprobs,
+        "reply": reply,
+        "seconds": step.seconds,
+        "verdict": asdict(step.verdict) if step.verdict else None,
+    }
+
+
+def _step_back(data: Json, images: Mapping[str, Image]) -> Step:
+    call = Call(data["step"], _chat(data["chat"], images), _sampling(data["sampling"]), data["top_logprobs"])
+    return Step(call, Reply(**data["reply"]), data["seconds"], Verdict(**data["verdict"]) if data["verdict"] else None)
+
+
+def _sampling(data: Json) -> Sampling:
+    return Sampling(**(data | {"stop": tuple(data["stop"])}))
+
+
+def _method(data: Json) -> Method:
+    policy = Policy(**(data["policy"] | {"answer": _sampling(data["policy"]["answer"])}))
+    return Method(data["defence"], policy, Prompts(**data["prompts"]))
+
+
+def _error(data: Json) -> Exception:
+    kind = getattr(llava.errors, data["kind"], None)
+    known = isinstance(kind, type) and issubclass(kind, LlavaError) and kind is not llava.errors.ContextTooLong
+    error: Exception = kind(data["text"]) if known and kind else LlavaError(data["text"])
+    return error
