@@ -1,0 +1,172 @@
+"""Train `mini` from scratch: python -m scripts.mini.train [--seed 0] [--scale 1.0].
+
+Three stages, each resumable from runs/mini/ (checkpoints every 200 steps; just start it again):
+1 tower    the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
+2 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
+3 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage).
+Writes llava/model/mini/ at the end. Some GB of memory, 2 cores, no GPU; docs/mini.md has the measured time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+from transformers import LlavaForConditionalGeneration
+
+from scripts.mini import data, model as net
+from scripts.mini.export import save
+from scripts.mini.tokenizer import train_tokenizer
+
+RUNS = Path("runs/mini")
+OUT = Path("llava/model/mini")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: how many steps, of how many pictures, with which peak learning rate."""
+
+    name: str
+    steps: int
+    batch: int
+    rate: float
+    warmup: int = 100
+
+
+STAGES = (
+    Stage("tower", 1400, 96, 1.2e-3),
+    Stage("caption", 1100, 64, 1.0e-3),
+    Stage("mixture", 2600, 20, 1.0e-3),
+)
+POOL = 48_000
+ROOM = 260  # tokens for dialogues behind a picture
+
+
+class Trainer:
+    """The state of one run: model, helper, optimizer, pictures, and where in which stage it is."""
+
+    def __init__(self, seed: int, pool: int, runs: Path) -> None:
+        self.seed, self.runs = seed, runs
+        if not (runs / "tokenizer.model").exists():
+            train_tokenizer(runs, seed)
+        self.packer = data.Packer(runs / "tokenizer.model")
+        self.pool = data.picture_pool(runs, pool, seed)
+        self.scenes = [data.scene_number(i, seed) for i in range(pool)]
+        self.model: LlavaForConditionalGeneration = net.build(seed)
+        self.helper = net.Labels(len(data.LABELS))
+        self.seconds: dict[str, float] = {}
+
+    def restore(self, path: Path) -> dict[str, object]:
+        """Read weights and time; the rest of the checkpoint is returned."""
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.helper.load_state_dict(state["helper"])
+        self.seconds = dict(state["seconds"])
+        return dict(state)
+
+    def write(self, path: Path, **more: object) -> None:
+        """Save a checkpoint whole or not at all."""
+        state = {"model": self.model.state_dict(), "helper": self.helper.state_dict(), "seconds": self.seconds, **more}
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+
+    def optimizer(self, stage: Stage) -> torch.optim.AdamW:
+        """AdamW; biases, norms and embeddings are not decayed."""
+        modules = [self.helper] if stage.name == "mixture" else []
+        skip = {id(p) for m in modules for p in m.parameters()}
+        params = [p for p in (*self.model.parameters(), *self.helper.parameters()) if id(p) not in skip]
+        groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": 0.03},
+                  {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
+        return torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-8)
+
+    def pictures(self, count: int, rng: random.Random) -> tuple[Tensor, list[data.Scene]]:
+        """A random handful of the pool, slightly changed, with its scenes."""
+        chosen = [rng.randrange(len(self.scenes)) for _ in range(count)]
+        generator = torch.Generator().manual_seed(rng.randrange(1 << 40))
+        return net.pixels(data.augment(self.pool[chosen], generator)), [self.scenes[i] for i in chosen]
+
+    def loss(self, stage: Stage, step: int) -> Tensor:
+        """The loss of one step; everything random in it depends on seed, stage and step only."""
+        rng = random.Random(f"{self.seed}|{stage.name}|{step}")
+        prefix = "image" if stage.name == "mixture" else "plain"
+        if prefix == "image" and step % 5 == 4:
+            prefix = "pair" if step % 25 == 24 else "text"
+        if prefix == "text":
+            rows = data.mixture(rng, self.scenes[: stage.batch * 2], prefix)
+            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), None)
+        x, scenes = self.pictures(stage.batch, rng)
+        seen = net.features(self.model, x)
+        if stage.name == "mixture":
+            rows = data.mixture(rng, scenes, prefix)
+            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen)
+        named = F.binary_cross_entropy_with_logits(self.helper(seen), data.labels(scenes), reduction="none")
+        named = named.sum(1).mean()
+        if stage.name == "tower":
+            return named
+        return 0.1 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
+
+    def run(self, stage: Stage) -> None:
+        """Train one stage, from its last checkpoint if there is one."""
+        done, part = self.runs / f"{stage.name}.pt", self.runs / f"{stage.name}-now.pt"
+        if done.exists():
+            self.restore(done)
+            return
+        optimizer, start = self.optimizer(stage), 0
+        if part.exists():
+            state = self.restore(part)
+            optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+            start = int(state["step"])  # type: ignore[call-overload]
+        average, began, before = 0.0, time.monotonic(), self.seconds.get(stage.name, 0.0)
+        bar = tqdm(range(start, stage.steps), desc=stage.name, initial=start, total=stage.steps, mininterval=10)
+        for step in bar:
+            rate = stage.rate * min(1.0, (step + 1) / stage.warmup)
+            rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = self.loss(stage, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            average = loss.item() if step == start else 0.98 * average + 0.02 * loss.item()
+            bar.set_postfix(loss=f"{average:.3f}", refresh=False)
+            self.seconds[stage.name] = before + time.monotonic() - began
+            if (step + 1) % 200 == 0:
+                self.write(part, optimizer=optimizer.state_dict(), step=step + 1)
+        self.write(done)
+        part.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Train all stages and write the model's folder."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="scale all step counts (pilots)")
+    parser.add_argument("--pool", type=int, default=POOL, help="how many training pictures")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="checkpoints")
+    parser.add_argument("--out", type=Path, default=OUT, help="the model's folder")
+    parser.add_argument("--until", default="mixture", choices=[s.name for s in STAGES], help="stop after this stage")
+    options = parser.parse_args()
+    trainer = Trainer(options.seed, options.pool, options.runs)
+    for stage in STAGES:
+        scaled = Stage(stage.name, max(1, int(stage.steps * options.scale)), stage.batch, stage.rate, stage.warmup)
+        trainer.run(scaled)
+        if stage.name == options.until != STAGES[-1].name:
+            return
+    save(trainer.model, options.runs, options.out)
+    (options.runs / "training.json").write_text(json.dumps({"seed": options.seed, "seconds": trainer.seconds}))
+    print(f"wrote {options.out}; training took {sum(trainer.seconds.values()) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()
