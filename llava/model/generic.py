@@ -75,8 +75,8 @@ class Generic(Loaded):
         tokenizer = Splicing(self.tokenizer, self.plain, said)
         if chat.images:
             return self._with_images(chat, prompt, tokenizer)
-        encoded = tokenizer(prompt, add_special_tokens=not self._template_of())
-        return {key: torch.tensor([value], device=self.device) for key, value in encoded.items()}
+        input_ids = torch.tensor([tokenizer.ids(prompt, add_special_tokens=not self._template_of())], device=self.device)
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
     def _with_images(self, chat: Chat, prompt: str, tokenizer: Splicing) -> dict[str, Tensor]:
         # The template writes BOS where the model wants it; where it does not, the processor adds it, as in transformers.
@@ -129,12 +129,18 @@ class Splicing:
         self._places = re.compile("|".join(map(re.escape, said)))
 
     def __call__(self, text: str | list[str], add_special_tokens: bool = True, **_: Any) -> BatchEncoding:
-        """`input_ids` and `attention_mask`, as lists; padding and truncation are never wanted for one prompt."""
-        if isinstance(text, list):
-            rows = [self(row, add_special_tokens) for row in text]
-            return BatchEncoding({key: [row[key] for row in rows] for key in ("input_ids", "attention_mask")})
-        ids = [*(self._plain.bos if add_special_tokens else ()), *self._plain.ids(self._segments(text))]
-        return BatchEncoding({"input_ids": ids, "attention_mask": [1] * len(ids)})
+        """`input_ids` and `attention_mask` as lists; padding and truncation are never wanted for one prompt."""
+        rows = [self.ids(row, add_special_tokens) for row in ([text] if isinstance(text, str) else text)]
+        # Some processors ask how many tokens an image's slots take (`char_to_token`); the placeholders do not change that.
+        offsets = self._tokenizer(text, add_special_tokens=add_special_tokens).encodings
+        masks = [[1] * len(row) for row in rows]
+        if isinstance(text, str):
+            return BatchEncoding({"input_ids": rows[0], "attention_mask": masks[0]}, encoding=offsets)
+        return BatchEncoding({"input_ids": rows, "attention_mask": masks}, encoding=offsets)
+
+    def ids(self, prompt: str, add_special_tokens: bool) -> list[int]:
+        """Token ids of the prompt with everything said in its place."""
+        return [*(self._plain.bos if add_special_tokens else ()), *self._plain.ids(self._segments(prompt))]
 
     def _segments(self, prompt: str) -> list[str | Control]:
         own = self._places.split(prompt)

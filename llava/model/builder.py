@@ -1,0 +1,128 @@
+"""From a name to a loaded model: `load` for this package, `load_pretrained_model` with LLaVA's signature for its users.
+
+Decides by the folder's config which reader is used. Knows no prompts, no engines and no network protocol.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llava.conversation import Conversation
+from llava.errors import CheckpointError, UserError
+from llava.mm_utils import get_model_name_from_path
+from llava.model import huggingface
+from llava.model.folder import Kind, kind_of, read_json, resolve
+from llava.model.loaded import Loaded
+from llava.model.options import check_quantization, device_for, dtype_for
+from llava.model.original import Original
+from llava.model.templates import template_for
+
+
+def load(
+    target: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    conv_mode: str | None = None,
+    attn_implementation: str | None = None,
+) -> Loaded:
+    """A model from a checkpoint folder or hub id ("org/name").
+
+    `device`: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps. `dtype`: auto (float32 on a CPU, else the checkpoint's), float32,
+    bfloat16 or float16. `conv_mode`: a name from `conv_templates` instead of the one that the model's name suggests.
+    Raises `CheckpointError` and `UserError` with what to do.
+    """
+    where = device_for(device)
+    name = _name(target)
+    template = template_for(name, conv_mode)
+    folder = resolve(target)
+    kind = kind_of(folder)
+    config = read_json(folder / "config.json")
+    precision = dtype_for(dtype, where, config.get("torch_dtype") or config.get("dtype"))
+    if kind is Kind.OTHER:
+        from llava.model.generic import load_generic  # other models go through their own processor
+
+        return load_generic(folder, name=name, device=where, dtype=precision, attn_implementation=attn_implementation)
+    reader = _original if kind is Kind.ORIGINAL else _hugging_face
+    loaded = reader(folder, name, template, device=where, dtype=precision, attn_implementation=attn_implementation)
+    _check_vocabulary(loaded, folder)
+    return loaded
+
+
+def load_pretrained_model(
+    model_path: str,
+    model_base: str | None,
+    model_name: str,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
+    device_map: Any = "auto",
+    device: str = "cuda",
+    use_flash_attn: bool = False,
+    **kwargs: Any,
+) -> tuple[Any, Any, Any, int]:
+    """LLaVA's (tokenizer, model, image_processor, context_len), with LLaVA's signature; `model_name` may be anything.
+
+    `model.generate(ids, images=...)` takes what LLaVA's takes. Where there is no CUDA, the device is chosen as by `load`; weights are
+    float16 on CUDA and float32 on a CPU, unless `torch_dtype` says otherwise. `context_len` is LLaVA's informative
+    number: `max_sequence_length` of the config or 2048. Raises `CheckpointError` and `UserError`.
+    """
+    if model_base is not None:
+        raise UserError("model_base (LoRA and projector-only checkpoints) is not supported yet: merge the checkpoint into its base first.")
+    if load_8bit or load_4bit:
+        check_quantization(load_8bit, load_4bit)
+    _check_device_map(device_map)
+    dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", None))
+    attention = "flash_attention_2" if use_flash_attn else kwargs.pop("attn_implementation", None)
+    if kwargs:
+        raise UserError(f"Unknown options {', '.join(sorted(kwargs))}: known are torch_dtype and attn_implementation.")
+    where = device if device != "cuda" or torch.cuda.is_available() else "auto"
+    if dtype is None and device_for(where).type == "cuda":
+        dtype = torch.float16
+    loaded = load(
+        model_path, device=where, dtype=None if dtype is None else str(dtype).removeprefix("torch."), attn_implementation=attention
+    )
+    context_len = int(getattr(loaded.model.config, "max_sequence_length", 2048))
+    return loaded.tokenizer, loaded.model, loaded.image_processor, context_len
+
+
+def _original(folder: Path, name: str, template: Conversation, **how: Any) -> Loaded:
+    original = Original.open(folder)
+    tokenizer = original.load_tokenizer()
+    model = original.load(**how)
+    return Loaded(model, tokenizer, original.load_image_processor(), _context(model.config), name, template)
+
+
+def _hugging_face(folder: Path, name: str, template: Conversation, **how: Any) -> Loaded:
+    tokenizer = huggingface.load_tokenizer(folder)
+    processor = huggingface.load_image_processor(folder)
+    model = huggingface.load_model(folder, **how)
+    image_token = huggingface.image_token(tokenizer, model.config)
+    return Loaded(model, tokenizer, processor, _context(model.config), name, template, image_token=image_token)
+
+
+def _context(config: Any) -> int:
+    """Tokens that fit: positions of the language model, or fewer where the checkpoint was trained with fewer."""
+    limits = (config.text_config.max_position_embeddings, getattr(config, "tokenizer_model_max_length", None))
+    return int(min(limit for limit in limits if limit))
+
+
+def _check_vocabulary(loaded: Loaded, folder: Path) -> None:
+    rows = loaded.model.get_output_embeddings().weight.shape[0]
+    if len(loaded.tokenizer) > rows:
+        raise CheckpointError(
+            f"The tokenizer in {folder} has {len(loaded.tokenizer)} tokens, the model only {rows}: they do not belong together. "
+            "Copy the tokenizer's files of this model again."
+        )
+
+
+def _check_device_map(device_map: Any) -> None:
+    if device_map not in (None, "auto") and not (isinstance(device_map, dict) and set(device_map) == {""}):
+        raise UserError("A model is put on one device here: leave device_map at 'auto' and name the device.")
+
+
+def _name(target: str) -> str:
+    path = Path(target).expanduser()
+    return get_model_name_from_path(str(path.resolve()) if path.is_dir() else target)

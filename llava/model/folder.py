@@ -1,0 +1,109 @@
+"""What a target is: a folder here, a repository on the Hugging Face hub or nothing; and what kind of checkpoint a folder holds.
+
+Reads configs only. Nothing from a checkpoint is ever executed: code files and `auto_map` are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from llava.errors import CheckpointError, UserError
+
+# "org/name" as the hub allows it: no leading dot, so "./x" and "../x" are never asked of the hub.
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "tokenizer.model", "*.jinja")
+_TOWER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
+_HF_LLAVA = "LlavaForConditionalGeneration"
+_MPT = ("LlavaMptForCausalLM", "LlavaMPTForCausalLM")
+
+
+class Kind(Enum):
+    """Layout of a checkpoint."""
+
+    ORIGINAL = "original"  # haotian-liu/LLaVA's own: a language model with `mm_*` keys, the vision tower named apart
+    HUGGING_FACE = "huggingface"  # transformers' LlavaForConditionalGeneration
+    OTHER = "other"  # some other transformers model
+
+
+def resolve(target: str | Path, *, tower: bool = False) -> Path:
+    """The folder of a checkpoint, downloaded first where `target` is a hub id ("org/name"); raises `CheckpointError`."""
+    text = str(target)
+    if not text.strip():
+        raise UserError("The model's name is empty: give a checkpoint folder, a hub id like org/name, or mini.")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{text} is a file: give the folder that holds the checkpoint.")
+    if not _REPO_ID.fullmatch(text) or ".." in text:
+        raise CheckpointError(f"There is no checkpoint folder {text}. Check the path, or give a hub id like llava-hf/llava-1.5-7b-hf.")
+    return _download(text, _TOWER_FILES if tower else _CHECKPOINT_FILES)
+
+
+def _download(repo_id: str, patterns: Iterable[str]) -> Path:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns)))
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(f"There is neither a folder nor a (public) hub repository {repo_id}: check the name, or log in.") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise CheckpointError(
+            f"There is no folder {repo_id}, and the Hugging Face hub cannot be reached to download it. "
+            "Connect to the network, or give the path of a checkpoint folder."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file; raises `CheckpointError`."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} has no {path.name}: is it a checkpoint folder, completely copied?") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: copy the checkpoint again.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object: copy the checkpoint again.")
+    return value
+
+
+def kind_of(folder: Path) -> Kind:
+    """The layout of a checkpoint folder, by architectures and `mm_*` keys: both layouts call themselves model_type "llava".
+
+    Raises `CheckpointError` for what is no whole checkpoint, or one that is not supported.
+    """
+    if not (folder / "config.json").exists():
+        if (folder / "adapter_config.json").exists():
+            raise CheckpointError(f"{folder} is an adapter (LoRA) without its model: {_MERGE}")
+        raise CheckpointError(f"{folder} is no checkpoint: it has no config.json.")
+    config = read_json(folder / "config.json")
+    architectures = config.get("architectures") or []
+    if config.get("model_type") in ("mpt", "llava_mpt") or any(name in _MPT for name in architectures):
+        raise CheckpointError(f"{folder} is an MPT model, which is not supported: use a LLaVA checkpoint on Llama (v1.5).")
+    if _HF_LLAVA in architectures or (config.get("model_type") == "llava" and "text_config" in config):
+        return Kind.HUGGING_FACE
+    if any(key.startswith("mm_") for key in config):
+        _check_whole(folder, config)
+        return Kind.ORIGINAL
+    return Kind.OTHER
+
+
+_MERGE = "such checkpoints are not supported yet. Merge it into its base model first (LLaVA's scripts/merge_lora_weights.py)."
+
+
+def _check_whole(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse what is not a whole v1.5-like model, saying what to do."""
+    if (folder / "adapter_config.json").exists() or (folder / "non_lora_trainables.bin").exists():
+        raise CheckpointError(f"{folder} is an adapter (LoRA): {_MERGE}")
+    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*")]
+    if not weights and (folder / "mm_projector.bin").exists():
+        raise CheckpointError(f"{folder} holds a projector only: {_MERGE.replace('Merge it into', 'Load and save it with')}")
+    if "anyres" in str(config.get("image_aspect_ratio")) or str(config.get("mm_patch_merge_type", "flat")).startswith("spatial"):
+        raise CheckpointError(f"{folder} is a LLaVA 1.6 checkpoint (anyres), which is not supported yet: use a LLaVA 1.5 checkpoint.")

@@ -1,0 +1,92 @@
+"""LLaVA checkpoints in transformers' own layout (`LlavaForConditionalGeneration`), such as llava-hf/llava-1.5-7b-hf and our mini.
+
+Knows no prompts and no original layout.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from llava.errors import CheckpointError
+from llava.model.folder import read_json
+from llava.model.llava_llama import LlavaLlamaForCausalLM
+
+# What transformers, torch and safetensors raise for files that they cannot read.
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, SafetensorError, pickle.UnpicklingError)
+
+
+def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype, attn_implementation: str | None) -> LlavaLlamaForCausalLM:
+    """The model in eval mode; raises `CheckpointError` for files that are missing, damaged or do not fit each other."""
+    try:
+        result: Any = LlavaForConditionalGeneration.from_pretrained(
+            folder,
+            config=load_config(folder),
+            dtype=dtype,
+            device_map={"": device},
+            attn_implementation=attn_implementation,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except UNREADABLE as error:
+        raise CheckpointError(f"The weights in {folder} cannot be loaded ({_first_line(error)}). Copy or download it again.") from error
+    model, report = result
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(f"{folder} lacks {len(missing)} weights, first {missing[0]}. Copy or download it again.")
+    model.__class__ = LlavaLlamaForCausalLM  # only now: transformers maps the names of stored weights by the class's own name
+    loaded: LlavaLlamaForCausalLM = model.eval()
+    return loaded
+
+
+def load_config(folder: Path) -> LlavaConfig:
+    """The config; where it leaves the image shape open, images are padded to a square, as LLaVA 1.5 was trained."""
+    try:
+        config = LlavaConfig.from_pretrained(folder, local_files_only=True)
+    except UNREADABLE as error:
+        raise CheckpointError(f"{folder}/config.json describes no LLaVA model ({_first_line(error)}).") from error
+    if not hasattr(config, "image_aspect_ratio"):
+        config.image_aspect_ratio = "pad"
+    loaded: LlavaConfig = config
+    return loaded
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer that the folder brings; code in the folder is never run."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise CheckpointError(f"The tokenizer in {folder} is missing or damaged ({_first_line(error)}).") from error
+
+
+def load_image_processor(folder: Path) -> Any:
+    """The image processor, without torchvision: its resizing differs from Pillow's, with which LLaVA was trained."""
+    try:
+        names = ("preprocessor_config.json", "processor_config.json")
+        settings = next((read_json(folder / name) for name in names if (folder / name).exists()), {})
+        kind = str(settings.get("image_processor", settings).get("image_processor_type", "CLIP"))
+        if kind.startswith(("CLIP", "Llava")):
+            # Padding is `process_images`' work: the processor's own would round the offset and crop in another order.
+            return CLIPImageProcessorPil.from_pretrained(folder, do_pad=False, local_files_only=True)
+        other: Any = AutoImageProcessor
+        return other.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise CheckpointError(f"The image processor's settings in {folder} are missing or damaged ({_first_line(error)}).") from error
+
+
+def image_token(tokenizer: Any, config: LlavaConfig) -> str:
+    """The tokenizer's name for an image; raises `CheckpointError` when it has none."""
+    token = tokenizer.convert_ids_to_tokens(config.image_token_id) if config.image_token_id < len(tokenizer) else None
+    if token is None or token not in tokenizer.get_added_vocab():
+        raise CheckpointError(f"The tokenizer has no image token {config.image_token_id}: it does not belong to this model.")
+    return str(token)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
