@@ -133,7 +133,14 @@ def _text_config(vocabulary: int, **changes: Any) -> dict[str, Any]:
     return {**config, **changes}
 
 
-_VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
+_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 56,
+    "patch_size": 14,
+}
 
 
 def _save(model: Any, folder: Path) -> Path:
@@ -151,14 +158,14 @@ def llava_checkpoint(folder: Path, **text_changes: Any) -> Path:
     words = tokenizer(folder)
     edge = _VISION["image_size"]
     pixels = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge})
-    LlavaProcessor(
+    LlavaProcessor(  # type: ignore[no-untyped-call]
         pixels, words, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=VICUNA
     ).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**_VISION),
         text_config=LlamaConfig(**_text_config(len(words), **text_changes)),
-        image_token_id=words.convert_tokens_to_ids("<image>"),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-2,
     )
     return _save(LlavaForConditionalGeneration(config), folder)
@@ -190,7 +197,5 @@ def idefics_checkpoint(folder: Path) -> Path:
         text_config={"model_type": "llama", **_text_config(len(words))},
         image_token_id=words.convert_tokens_to_ids("<image>"),
         scale_factor=2,
-        pad_token_id=words.pad_token_id,
-        tie_word_embeddings=False,
     )
     return _save(Idefics3ForConditionalGeneration(config), folder)

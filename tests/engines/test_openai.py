@@ -15,6 +15,7 @@ from llava.chat import Call, Chat, Delta, Image, Message, Reply, Sampling
 from llava.engines import connect, generate
 from llava.engines.base import Engine
 from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
+from tests.factories import until
 from tests.openai_server import Behaviour, OpenAIServer, error, openai_server
 
 SECRET = "a-question-nobody-may-log"
@@ -243,8 +244,7 @@ def test_leaving_early_closes_the_connection(server: OpenAIServer) -> None:
         stream = engine.stream(ask())
         await anext(stream)
         await stream.aclose()
-        while server.streaming:
-            await asyncio.sleep(0.01)
+        await until(lambda: not server.streaming)
         await engine.close()
 
     asyncio.run(main())
@@ -269,8 +269,7 @@ def test_a_closed_engine_refuses_and_ends_what_runs(server: OpenAIServer) -> Non
     async def main() -> None:
         engine = connect(server.url)
         running = asyncio.create_task(generate(engine, ask()))
-        while not server.streaming:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.streaming)
         await engine.close()
         with pytest.raises(EngineClosed):
             await running
