@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "chat": ({"errors", "image"}, set()),
     "conversation": ({"constants", "chat", "image", "errors"}, set()),
     "ecso": ({"chat", "image", "errors", "engines"}, {"tqdm"}),
+    "ecso.__main__": ({"ecso", "errors", "cli"}, set()),  # a program: cli holds the one map from errors to exit codes
     "engines": ({"chat", "image", "errors", "paths"}, set()),
     "engines.openai": ({"chat", "image", "errors", "engines"}, {"openai", "httpx"}),
     "engines.local": ({"chat", "image", "errors", "engines", "conversation", "mm_utils", "model"}, {"torch", "transformers"}),

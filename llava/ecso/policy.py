@@ -69,10 +69,6 @@ class Policy:
             return ask.question
         return "\n\n".join(message.text for message in ask.messages if message.role == "user" and message.text.strip())
 
-    def greedy(self, max_tokens: int) -> Sampling:
-        """Sampling of a step whose outcome must not depend on luck."""
-        return Sampling(max_tokens=max_tokens)
-
     def answering(self, **changes: object) -> Policy:
         """The same policy with some fields of `answer` changed: temperature, top_p, max_tokens, stop, seed."""
         for name, value in changes.items():
@@ -80,7 +76,9 @@ class Policy:
                 raise UserError(f"{name} is {value!r}: give a number.")
         if "stop" in changes:
             stop = changes["stop"]
-            changes["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)  # type: ignore[arg-type]
+            if not isinstance(stop, str | list | tuple):
+                raise UserError(f"stop is {stop!r}: give a text or several.")
+            changes["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         return replace(self, answer=replace(self.answer, **changes)) if changes else self  # type: ignore[arg-type]
 
 

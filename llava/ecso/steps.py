@@ -15,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
 
-from llava.chat import Call, Chat, Reply
+from llava.chat import Call, Chat, Reply, Sampling
 from llava.ecso.policy import Policy
 from llava.ecso.prompts import Prompts, fill
 from llava.errors import EngineError
@@ -66,7 +66,7 @@ def judged_harmful(step: str, ask: Chat, text: str, prompts: Prompts, policy: Po
 def _verdict(step: str, chat: Chat, policy: Policy) -> Judging:
     tokens = policy.check_tokens
     while True:
-        reply = yield Call(step, chat, policy.greedy(tokens), policy.top_logprobs)
+        reply = yield Call(step, chat, Sampling(max_tokens=tokens), policy.top_logprobs)
         _whole(reply)
         verdict = policy.verdict(reply)
         if not verdict.open or tokens >= policy.check_tokens_most:
@@ -78,7 +78,7 @@ def answer_blind(ask: Chat, prompts: Prompts, policy: Policy, harmful: bool | No
     """Steps 3 and 4, and the policy's second check. A chat without images has nothing to caption: it is asked again without hints."""
     if ask.images:
         wish = fill(prompts.caption, question=ask.question)
-        caption = _whole((yield Call("caption", Chat.ask(wish, ask.images), policy.greedy(policy.caption_tokens))))
+        caption = _whole((yield Call("caption", Chat.ask(wish, ask.images), Sampling(max_tokens=policy.caption_tokens))))
         again = fill(prompts.regenerate, caption=caption, question=ask.question)
     else:
         again = fill(prompts.regenerate_text, question=ask.question)

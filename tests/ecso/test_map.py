@@ -1,0 +1,158 @@
+"""Many rows: order, bounds, failures that stay where they happened, and Ctrl-C that loses nothing."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+
+from llava.chat import Call, Chat, Delta, Reply
+from llava.ecso import ECSO, Interrupted, Trace
+from llava.engines import ScriptedEngine
+from llava.errors import EngineError, ImageError, UserError
+from tests.ecso.factories import BENIGN, PICTURES
+
+ROOT = Path(__file__).resolve().parents[2]
+RED = PICTURES[0]
+
+
+def echo(call: Call) -> str:
+    return call.chat.question if call.step == "answer" else "No"
+
+
+class Slow:
+    """Answers rows in reverse order of arrival where it can, and counts what is in flight."""
+
+    name = "slow"
+    running = most = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        for _ in range(200 - int(call.chat.question) if call.step == "answer" else 1):
+            await asyncio.sleep(0)
+        self.running -= 1
+        yield Delta(reply=Reply(echo(call)))
+
+    async def close(self) -> None: ...
+
+
+def test_results_keep_the_rows_order_and_calls_stay_within_the_bound() -> None:
+    engine = Slow()
+    with ECSO(engine) as guard:
+        results = guard.map([(None, str(n)) for n in range(40)], concurrency=5, progress=False)
+    assert [result.answer for result in results] == [str(n) for n in range(40)]
+    assert engine.most == 5
+
+
+def test_rows_may_come_from_a_generator_and_are_taken_one_by_one() -> None:
+    taken = []
+
+    def rows() -> Iterator[tuple[None, str]]:
+        for number in range(20):
+            taken.append(number)
+            yield None, str(number)
+
+    ahead = []
+
+    def watch(call: Call) -> str:
+        ahead.append(len(taken) - int(call.chat.question) if call.step == "answer" else 0)
+        return echo(call)
+
+    with ECSO(ScriptedEngine(watch)) as guard:
+        assert len(guard.map(rows(), concurrency=3, progress=False)) == 20
+    assert max(ahead) <= 3
+
+
+def test_a_failing_row_keeps_its_error_and_the_others_their_answers() -> None:
+    def model(call: Call) -> str | Exception:
+        return {"2": EngineError("fell over"), "3": RuntimeError("a defect")}.get(call.chat.question) or echo(call)
+
+    rows: list[object] = [(None, str(n)) for n in range(5)] + [("no/such.png", "What?"), 17]
+    with ECSO(ScriptedEngine(model)) as guard:
+        results = guard.map(rows, progress=False)  # type: ignore[arg-type]
+    assert [result.answer for result in results] == ["0", "1", None, None, "4", None, None]
+    assert [type(result.error) for result in results] == [type(None)] * 2 + [EngineError, RuntimeError, type(None), ImageError, UserError]
+    assert results[2].outcome is None
+    assert results[2].steps == ()
+    assert "fell over" in str(results[2])
+    assert "failed" in results[6]._repr_html_()
+    assert str(Trace.from_dict(results[2].to_dict())) == str(results[2])
+
+
+def test_the_first_error_can_be_raised_instead() -> None:
+    with ECSO(ScriptedEngine(echo)) as guard, pytest.raises(UserError, match="question is empty"):
+        guard.map([(None, "a"), (None, ""), (None, "b")], on_error="raise", progress=False)
+
+
+@pytest.mark.parametrize("wrong", [{"rows": "text"}, {"rows": 5}, {"rows": [], "concurrency": 0}, {"rows": [], "on_error": "ignore"}])
+def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with ECSO(ScriptedEngine(BENIGN)) as guard, pytest.raises(UserError):
+        guard.map(**{"progress": False, **wrong})  # type: ignore[arg-type]
+
+
+def test_no_rows_give_no_results() -> None:
+    with ECSO(ScriptedEngine(BENIGN)) as guard:
+        assert guard.map([], progress=False) == []
+
+
+def test_the_progress_bar_counts_rows_harm_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    def model(call: Call) -> str:
+        return {"answer": "x", "check": "Yes" if "bomb" in call.chat.question else "No"}.get(call.step, "y")
+
+    rows: list[Chat | tuple[None, str]] = [Chat.ask("A bomb?"), (None, "A cat?"), (None, "")]
+    with ECSO(ScriptedEngine(model)) as guard:
+        guard.map(rows)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.search(r"3/3 .*harmful=1, failed=1", shown.err)
+
+
+INTERRUPTED = """
+import sys
+from llava.ecso import ECSO, Interrupted
+from llava.engines import ScriptedEngine
+from llava.chat import Reply
+
+def model(call):
+    if call.step == "answer" and call.chat.question == "10":
+        print("ready", flush=True)
+    return call.chat.question if call.step == "answer" else "No"
+
+class Stuck(ScriptedEngine):
+    async def stream(self, call):
+        import asyncio
+        async for delta in super().stream(call):
+            if int(call.chat.question.split()[0] if call.step == "answer" else 0) >= 10:
+                await asyncio.sleep(3600)
+            yield delta
+
+with ECSO(Stuck(model)) as guard:
+    try:
+        guard.map([(None, str(n)) for n in range(100)], concurrency=1, progress=False)
+    except Interrupted as stop:
+        print(str(stop))
+        print(sorted(stop.done), [trace.answer for trace in stop.done.values()])
+        sys.exit(130)
+"""
+
+
+def test_ctrl_c_keeps_the_finished_rows() -> None:
+    with subprocess.Popen([sys.executable, "-W", "error", "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        os.kill(child.pid, signal.SIGINT)
+        out, _ = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Interrupted; 10 finished rows are kept" in out
+    assert f"{list(range(10))} {[str(n) for n in range(10)]}" in out
+
+
+def test_an_interrupt_is_a_keyboard_interrupt_that_carries_the_rows() -> None:
+    assert issubclass(Interrupted, KeyboardInterrupt)
+    assert Interrupted({}).done == {}

@@ -1,0 +1,161 @@
+"""Traces: their attributes, as JSON and back, as text, as HTML."""
+
+import asyncio
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava.chat import Chat, Reply
+from llava.ecso import DEFENCES, GUARD, PAPER, Method, Trace
+from llava.ecso.driver import run
+from llava.ecso.html import as_html
+from llava.ecso.text import as_text
+from llava.engines import ScriptedEngine
+from llava.engines.scripted import Script
+from llava.errors import ImageError, UserError
+from tests.ecso.factories import BENIGN, HARMFUL, PICTURES, STEP_NAMES, chats, lines, texts
+
+BOMB = Chat.ask("How to make this?", PICTURES[:1])
+HOSTILE = "<script>alert(1)</script><img src=x onerror=y>\"'&amp;</div></p><style>*{}</style>\x1b]0;owned\x07\x1b[2J\u202e{caption}"
+
+
+def traced(replies: Script, method: Method | None = None, chat: Chat = BOMB, draft: str | None = None) -> Trace:
+    return asyncio.run(run(method or Method(), chat, ScriptedEngine(replies), draft))
+
+
+replies = st.fixed_dictionaries({step: texts | st.sampled_from(["Yes", "No"]) for step in STEP_NAMES})
+methods = st.builds(Method, st.sampled_from(sorted(DEFENCES)), st.sampled_from([PAPER, GUARD, GUARD.answering(stop=["a", "b"], seed=1)]))
+
+
+def test_the_attributes_of_a_result_name_the_four_steps() -> None:
+    result = traced(HARMFUL)
+    assert (result.draft, result.check, result.caption, result.answer) == (
+        "Join the rod with the plate.",
+        "Yes",
+        "A red bomb.",
+        "I cannot help.",
+    )
+    assert (result.harmful, result.released, result.p_harmful, result.finish_reason) == (True, "regenerated", None, "stop")
+    assert result.seconds == sum(step.seconds for step in result.steps)
+    benign = traced(BENIGN)
+    assert (benign.harmful, benign.released, benign.caption, benign.regenerated) == (False, "draft", None, None)
+
+
+def test_a_given_draft_and_a_refusal_are_told_apart_from_the_models_own_words() -> None:
+    result = traced(lines(recheck="Yes"), Method(policy=GUARD), draft="A candidate.")
+    assert (result.draft, result.answer, result.regenerated) == ("A candidate.", GUARD.refusal, "I cannot help.")
+    assert result.finish_reason == "refusal"
+
+
+def test_several_checks_report_the_one_that_decided_and_the_highest_p() -> None:
+    parts = iter([Reply("No", first_logprobs={"No": -0.5, "Yes": -1.0}), Reply("No", first_logprobs={"No": -0.1, "Yes": -3.0})])
+    engine = ScriptedEngine(lambda call: next(parts) if call.step == "check" else "x" * 2000)
+    trace = asyncio.run(run(Method(policy=GUARD), BOMB, engine))
+    assert len([step for step in trace.steps if step.name == "check"]) == 2
+    assert trace.p_harmful == pytest.approx(0.3775, abs=1e-3)
+
+
+@given(replies, methods, chats(), st.none() | texts, st.booleans())
+def test_a_trace_survives_json(said: dict[str, str], method: Method, chat: Chat, draft: str | None, embed: bool) -> None:
+    trace = traced(said, method, chat, draft)
+    back = Trace.from_dict(json.loads(json.dumps(trace.to_dict(embed=embed), allow_nan=False)))
+    assert back == trace
+    assert as_text(back) == as_text(trace)
+
+
+def test_pixels_are_kept_only_when_wanted() -> None:
+    trace = traced(HARMFUL)
+    assert "base64" not in json.dumps(trace.to_dict())
+    bare = Trace.from_dict(trace.to_dict())
+    assert bare.images[0].size == (8, 6)
+    assert "image 8 x 6" in as_html(bare)
+    with pytest.raises(ImageError, match="saved without its images"):
+        bare.images[0].png()
+    full = Trace.from_dict(trace.to_dict(embed=True))
+    assert full.images[0].pil().tobytes() == trace.images[0].pil().tobytes()
+
+
+def test_log_probabilities_survive_json_but_for_impossible_tokens() -> None:
+    logprobs = {"Yes": -0.1, "No": float("-inf")}
+    trace = traced(lines(check=Reply("Yes", first_logprobs=logprobs)))
+    back = Trace.from_dict(json.loads(json.dumps(trace.to_dict(), allow_nan=False)))
+    assert back.steps[1].reply.first_logprobs == {"Yes": -0.1}
+
+
+@pytest.mark.parametrize(
+    "damage", [{"format": 2}, {"format": None}, {"steps": 5}, {"chat": [{}]}, {"method": {}}, {"engine": None, "images": None}]
+)
+def test_damaged_records_are_refused_with_a_sentence(damage: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="trace"):
+        Trace.from_dict({**traced(HARMFUL).to_dict(), **damage})
+    with pytest.raises(UserError, match="no trace"):
+        Trace.from_dict({})
+
+
+def test_the_text_names_every_step_and_fits_the_width() -> None:
+    shown = as_text(traced(lines(answer="word " * 60)), width=60)
+    for words in (
+        "question  image 8x6",
+        "1 answer",
+        "2 check",
+        "-> harmful",
+        "3 caption",
+        "4 regenerate",
+        "eyes closed",
+        "released",
+        "policy paper",
+    ):
+        assert words in shown
+    assert max(map(len, shown.splitlines())) <= 72
+    assert "\x1b" not in shown
+    assert "\x1b[1m" in as_text(traced(HARMFUL), colour=True)
+    assert str(traced(HARMFUL)).startswith("question")
+
+
+def test_no_words_of_a_model_or_user_can_steer_the_terminal() -> None:
+    trace = traced(dict.fromkeys(STEP_NAMES, HOSTILE) | {"check": "Yes"}, chat=Chat.ask(HOSTILE, PICTURES[:1]))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", as_text(trace))
+
+
+class Tags(HTMLParser):
+    """Collects elements and whether they are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.attributes += attrs
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@given(replies, methods, chats(), st.none() | texts)
+def test_the_drawing_is_balanced_and_self_contained_whatever_was_said(
+    said: dict[str, str], method: Method, chat: Chat, draft: str | None
+) -> None:
+    hostile = {step: text if text in ("Yes", "No") else HOSTILE + text for step, text in said.items()}
+    tags = Tags()
+    tags.feed(as_html(traced(hostile, method, chat, draft)))
+    assert tags.open == []
+    assert set(tags.seen) <= {"style", "div", "figure", "figcaption", "img", "ol", "li", "b", "small", "p", "meter"}
+    assert all(name in {"class", "alt", "src", "min", "max", "value"} for name, _ in tags.attributes)
+    assert all((value or "").startswith("data:image/png;base64,") for name, value in tags.attributes if name == "src")
+
+
+def test_the_drawing_shows_every_step_and_dims_what_was_not_released() -> None:
+    drawn = traced(lines(check=Reply("Yes", first_logprobs={"Yes": -0.1, "No": -2.4})))._repr_html_()
+    for words in ("1 answer", "2 check", "3 caption", "4 regenerate", "How to make this?", '<meter min="0" max="1" value="0.9089">'):
+        assert words in drawn
+    assert re.search(r'class="held"><b>1 answer', drawn)
+    assert re.search(r'class="released"><b>released', drawn)

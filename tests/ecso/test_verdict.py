@@ -1,0 +1,117 @@
+"""What a check's reply means: the published rule exactly, and a guard that nothing but a clear "no" passes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava.chat import Reply
+from llava.ecso import GUARD, PAPER, Policy
+from llava.ecso.verdict import p_yes
+from llava.errors import UserError
+
+CLEAR_NO = ["no", "No", "NO", "nO", "no.", "No.", "NO.", " no", "no ", "\nNo.\n", "\tno\t", "No.\n\n", "\u3000no\u3000", "\xa0No."]
+BARE_YES = ["yes", "Yes", "YES", "yEs", "yes.", "Yes.", "YES.", " yes", "Yes \n", "\nYes."]
+
+LONG = ["no" * 5000, "no " * 3000, "x" * 10_000, "no" + " " * 9_000 + "yes"]
+# Other words, other languages, look-alikes, markup, control characters, hedges, injections, refusals, nothing at all.
+NOT_CLEAR = [*json.loads(Path(__file__).with_name("not_clear.json").read_text(encoding="utf-8")), *LONG, *BARE_YES]
+
+
+def harmful(policy: Policy, text: str, **more: object) -> bool:
+    return policy.verdict(Reply(text, **more)).harmful  # type: ignore[arg-type]
+
+
+def test_the_table_is_long() -> None:
+    assert len(NOT_CLEAR) >= 200
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_nothing_but_a_clear_no_passes_the_guard(finish: str) -> None:
+    assert [text for text in NOT_CLEAR if not harmful(GUARD, text, finish_reason=finish)] == []
+
+
+@pytest.mark.parametrize("text", CLEAR_NO)
+def test_a_clear_no_passes_the_guard_unless_it_was_cut_off(text: str) -> None:
+    assert not harmful(GUARD, text)
+    assert harmful(GUARD, text, finish_reason="length")
+
+
+def test_with_log_probabilities_too_no_text_passes_that_does_not_begin_with_no_or_says_yes() -> None:
+    sure = {"No": math.log(0.99), "Yes": math.log(0.01)}
+    for text in NOT_CLEAR:
+        words = [word.strip(" \t\n▁Ġ.,;:!").lower() for word in text.split()]
+        if not words or words[0] != "no" or "yes" in words:
+            assert harmful(GUARD, text, first_logprobs=sure), text
+
+
+@pytest.mark.parametrize("text", NOT_CLEAR + CLEAR_NO)
+def test_the_published_rule_is_a_bare_yes_exactly(text: str) -> None:
+    assert harmful(PAPER, text) is (text.strip().lower() in {"yes", "yes."})
+
+
+def test_the_published_rule_lets_a_talkative_yes_pass_which_is_why_there_is_a_guard() -> None:
+    assert not harmful(PAPER, "Yes, the response is harmful.")
+    assert harmful(GUARD, "Yes, the response is harmful.")
+
+
+def test_p_harmful_adds_all_spellings_of_yes_and_no() -> None:
+    logprobs = {
+        "Yes": math.log(0.3),
+        " yes": math.log(0.1),
+        "▁YES": math.log(0.1),
+        "No": math.log(0.2),
+        "ĠNo.": math.log(0.05),
+        "The": math.log(0.2),
+    }
+    p, mass = p_yes(logprobs)
+    assert p == pytest.approx(0.5 / 0.75)
+    assert mass == pytest.approx(0.75)
+
+
+def verdict(text: str, yes: float, no: float, policy: Policy = GUARD) -> tuple[bool, float]:
+    logprobs = {word: math.log(p) if p else -math.inf for word, p in (("Yes", yes), ("No", no))}
+    found = policy.verdict(Reply(text, first_logprobs=logprobs, finish_reason="length"))
+    return found.harmful, round(found.p_harmful or 0.0, 6)
+
+
+def test_with_log_probabilities_the_guard_reads_the_number_and_needs_no_whole_reply() -> None:
+    assert verdict("No, the response", 0.1, 0.9) == (False, 0.1)
+    assert verdict("Yes, the response", 0.9, 0.1) == (True, 0.9)
+
+
+def test_a_lower_threshold_holds_back_an_unsure_no() -> None:
+    from dataclasses import replace
+
+    assert verdict("No", 0.3, 0.7) == (False, 0.3)
+    assert verdict("No", 0.3, 0.7, replace(GUARD, threshold=0.2)) == (True, 0.3)
+
+
+def test_when_the_first_token_is_neither_word_the_text_decides() -> None:
+    assert verdict("No", 0.01, 0.02)[0] is True  # cut off
+    assert not harmful(GUARD, "No", first_logprobs={"\n": -0.01, "No": -6.0})
+
+
+@given(st.dictionaries(st.sampled_from(["Yes", "No", "yes", "no", "The"]), st.floats(), max_size=5), st.sampled_from(NOT_CLEAR))
+def test_broken_log_probabilities_never_raise_and_never_open_the_guard(logprobs: dict[str, float], text: str) -> None:
+    reply = Reply(text, first_logprobs=logprobs)
+    found = GUARD.verdict(reply)
+    if not text.strip().lower().startswith("no"):
+        assert found.harmful
+    assert found.p_harmful is None or 0.0 <= found.p_harmful <= 1.0
+    PAPER.verdict(reply)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 0.51, 1.0, math.nan])
+def test_a_threshold_that_would_open_the_guard_is_refused(threshold: float) -> None:
+    with pytest.raises(UserError, match="threshold"):
+        Policy(name="mine", rule="clear-no", threshold=threshold)
+
+
+@pytest.mark.parametrize("text", ["", " ", "Y", "ye", "yes", "Yes.", "yes. \n", "\ufffd"])
+def test_a_reply_that_was_cut_off_and_could_still_become_a_bare_yes_is_open(text: str) -> None:
+    assert PAPER.verdict(Reply(text, finish_reason="length")).open
+    assert not PAPER.verdict(Reply(text)).open
