@@ -7,3 +7,27 @@ for name in list(os.environ):
         del os.environ[name]
 # Set before anything imports torch or transformers; subprocesses inherit it.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from tests import factories  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face-format LLaVA of random weights."""
+    return factories.llava_checkpoint(tmp_path_factory.mktemp("models") / "llava-tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-only model of random weights."""
+    return factories.llama_checkpoint(tmp_path_factory.mktemp("models") / "llama-tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another vision-language model of random weights."""
+    return factories.idefics_checkpoint(tmp_path_factory.mktemp("models") / "idefics-tiny")

@@ -109,7 +109,7 @@ def tokenizer(folder: Path, chat_template: str | None = None) -> Any:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_bytes(sentencepiece_model())
-    made = LlamaTokenizer.from_pretrained(folder, legacy=False)
+    made = LlamaTokenizer.from_pretrained(folder, legacy=False, add_bos_token=True)
     made.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL], special_tokens=True)
     made.pad_token = "<pad>"
     made.chat_template = chat_template
