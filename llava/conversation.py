@@ -203,13 +203,13 @@ def _web_image(image: PILImage, mode: str, return_pil: bool, image_format: str) 
     import base64
     import io
 
-    from PIL import Image
-
     if mode not in ("Pad", "Crop", "Resize", "Default"):
         raise UserError(f"Unknown image mode {mode!r}: use Pad, Crop, Resize or Default.")
     if mode == "Pad" and image.width != image.height:
         side = max(image.size)
-        square = Image.new(image.mode, (side, side), (122, 116, 104))
+        square = image.resize((1, 1))  # a plain square without importing Pillow here
+        square.putpixel((0, 0), (122, 116, 104))
+        square = square.resize((side, side))
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         image = square
     elif mode == "Resize":

@@ -117,8 +117,10 @@ class KeywordsStoppingCriteria(StoppingCriteria):
         row = output_ids[0].cpu()
         if any(len(ids) <= len(row) and torch.equal(row[len(row) - len(ids) :], ids) for ids in self.keyword_ids):
             return True
+        if len(row) <= self.start_len:
+            self.start_len = 0  # generation from embeddings: the ids hold new tokens only
         # LLaVA decodes the last tokens only: as many as the longest keyword has, and never those of the prompt.
-        tail = min(max(len(row) - self.start_len, 0), self.max_keyword_len)
+        tail = min(len(row) - self.start_len, self.max_keyword_len)
         text = self.tokenizer.decode(row[len(row) - tail :], skip_special_tokens=True) if tail else ""
         return any(keyword in text for keyword in self.keywords)
 

@@ -47,8 +47,14 @@ class LlavaLlamaForCausalLM(LlavaForConditionalGeneration):  # type: ignore[no-u
         limit = getattr(self.config, "tokenizer_model_max_length", None)
         if limit is not None and expanded.shape[1] > limit:
             raise ContextTooLong(expanded.shape[1], 0, limit)
-        if pixels is not None:
-            kwargs["pixel_values"] = pixels
-        new = generate(expanded, attention_mask=torch.ones_like(expanded), **kwargs)
+        new = generate(inputs_embeds=self._embeddings(expanded, pixels), attention_mask=torch.ones_like(expanded), **kwargs)
         bos = torch.full_like(new[:, :1], self.generation_config.bos_token_id)
-        return torch.cat([bos, new[:, expanded.shape[1] :]], dim=1)
+        return torch.cat([bos, new], dim=1)
+
+    def _embeddings(self, ids: Tensor, pixels: Tensor | None) -> Tensor:
+        """Embeddings (1, N, D): as in the original, whatever watches generation sees the new tokens only."""
+        words: Tensor = self.get_input_embeddings()(ids)
+        if pixels is None or not len(pixels):
+            return words
+        features = torch.cat(list(self.get_image_features(pixels).pooler_output)).to(words.dtype)
+        return words.masked_scatter((ids == self.config.image_token_id).unsqueeze(-1), features)

@@ -37,7 +37,7 @@ def render(chat: Chat, template: Conversation, parse: Callable[[str], Iterable[s
     if template.offset:
         raise UserError("This template starts with example turns and takes no chat: use another one, for example vicuna_v1.")
     messages = list(chat.messages)
-    system = (_text(messages.pop(0).text),) if messages[0].role == "system" else None
+    system = (messages.pop(0).text,) if messages[0].role == "system" else None
     turns = [(template.roles[i % 2], said or None) for i, said in enumerate(_turns(messages, template, start_end))]
     pieces: list[Piece] = []
     for item in template.layout([*turns, (template.roles[1], None)], system):
@@ -83,10 +83,4 @@ def _turns(messages: Sequence[Message], template: Conversation, start_end: bool)
         yield ("Received.",)
         messages = [Message("user", messages[0].text), *messages[1:]]
     for message in messages:
-        text = _text(message.text)
-        yield (*(piece for _ in message.images for piece in (*image, "\n")), *([text] if text else []))
-
-
-def _text(text: str) -> str:
-    """The text without halves of surrogate pairs, which no tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        yield (*(piece for _ in message.images for piece in (*image, "\n")), *([message.text] if message.text else []))

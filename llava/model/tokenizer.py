@@ -14,12 +14,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from transformers import AddedToken
 from transformers.tokenization_utils_sentencepiece import SPIECE_UNDERLINE, SentencePieceBackend
-
-if TYPE_CHECKING:
-    import tokenizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +122,13 @@ class PlainText:
         return ids
 
     @cached_property
-    def _renamed(self) -> tuple[tokenizers.Tokenizer, dict[str, str], dict[int, int]]:
+    def _renamed(self) -> tuple[Any, dict[str, str], dict[int, int]]:
         """A twin of a fast tokenizer whose control tokens have names that nobody can guess; names; its ids to the real ones."""
-        from tokenizers import AddedToken, Tokenizer
-
-        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        backend = self.tokenizer.backend_tokenizer
+        state = json.loads(backend.to_str())
         state["added_tokens"] = []
         state["post_processor"] = None
-        twin = Tokenizer.from_str(json.dumps(state))
+        twin = type(backend).from_str(json.dumps(state))
         twin.no_truncation()
         twin.no_padding()
         nonce = secrets.token_hex(16)
@@ -140,7 +137,7 @@ class PlainText:
             names[token.content] = f"\ue000{nonce}{len(names)}\ue001"
             flags = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
             twin.add_special_tokens([AddedToken(names[token.content], normalized=False, special=True, **flags)])
-        real = {twin.token_to_id(alias) or 0: self.tokenizer.convert_tokens_to_ids(name) for name, alias in names.items()}
+        real = {twin.token_to_id(alias): self.tokenizer.convert_tokens_to_ids(name) for name, alias in names.items()}
         return twin, names, real
 
     def _fast(self, segments: list[str | Control]) -> list[int]:
@@ -152,6 +149,8 @@ class PlainText:
 def _merge(segments: Sequence[str | Control]) -> list[str | Control]:
     merged: list[str | Control] = []
     for segment in segments:
+        if isinstance(segment, str):  # halves of surrogate pairs go: no tokenizer takes them
+            segment = segment.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if segment == "":
             continue
         if merged and isinstance(segment, str) and isinstance(merged[-1], str):
