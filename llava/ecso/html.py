@@ -11,8 +11,8 @@ import io
 from html import escape
 
 from llava.chat import Image
-from llava.ecso.text import RELEASED, printable, title, verdict_words
-from llava.ecso.trace import CHECKS, Step, Trace
+from llava.ecso.text import RELEASED, held_back, printable, title, verdict_words
+from llava.ecso.trace import Step, Trace
 from llava.errors import ImageError
 
 THUMBNAIL = 320  # pixels of the longer side; a notebook keeps every drawn image
@@ -27,6 +27,8 @@ _STYLE = (
     ".ecso p{margin:2px 0 0;white-space:pre-wrap;overflow-wrap:anywhere}"
     ".ecso .harmful{border-color:#d9534f}.ecso .harmless,.ecso .released{border-color:#3a9d5d}"
     ".ecso .held p{opacity:.6}.ecso .released{background:rgba(58,157,93,.09)}"
+    ".ecso .verdict{opacity:1;font-weight:600}.ecso .harmful .verdict{color:#d9534f}.ecso .harmless .verdict{color:#3a9d5d}"
+    ".ecso .facts{border:0;padding:0}.ecso .facts small{margin:0}"
     ".ecso meter{width:110px;height:.7em;vertical-align:baseline;margin-left:8px}"
     "</style>"
 )
@@ -36,14 +38,15 @@ def as_html(trace: Trace) -> str:
     """A `<div>` to be shown in a notebook."""
     rows = [_item("question", "", trace.question, "question")] if not trace.images else []
     if trace.given is not None:
-        rows.append(_item("answer to check", "", trace.given, _held(trace, "draft")))
+        held = trace.released != "draft"
+        rows.append(_item("answer to check", "not released" if held else "", trace.given, "held" if held else "step"))
     rows += [_step(step, trace) for step in trace.steps]
     if trace.outcome:
         rows.append(_item("released", RELEASED[trace.outcome.released], trace.outcome.answer, "released"))
     if trace.error:
         rows.append(_item("failed", "", str(trace.error), "harmful"))
     facts = f"{trace.engine} · defence {trace.method.defence} · policy {trace.method.policy.name} · {trace.seconds:.2f} s"
-    return f'{_STYLE}<div class="ecso">{_figure(trace)}<ol>{"".join(rows)}<li><small>{_text(facts)}</small></li></ol></div>'
+    return f'{_STYLE}<div class="ecso">{_figure(trace)}<ol>{"".join(rows)}<li class="facts"><small>{_text(facts)}</small></li></ol></div>'
 
 
 def _figure(trace: Trace) -> str:
@@ -68,19 +71,13 @@ def _picture(image: Image) -> str:
 
 def _step(step: Step, trace: Trace) -> str:
     name, sees = title(step, trace)
-    note = f"{sees} · {step.seconds:.2f} s"
-    if step.name not in CHECKS or step.verdict is None:
-        kind = {"answer": "draft", "regenerate": "regenerated"}.get(step.name, "")
-        return _item(name, note, step.text, _held(trace, kind))
+    note = " · ".join([sees, f"{step.seconds:.2f} s", *(["not released"] if held_back(step, trace) else [])])
     verdict = step.verdict
+    if verdict is None:
+        return _item(name, note, step.text, "held" if held_back(step, trace) else "step")
     meter = f'<meter min="0" max="1" value="{verdict.p_harmful:.4f}"></meter>' if verdict.p_harmful is not None else ""
-    extra = f"<small>{_text(verdict_words(verdict))}</small>{meter}"
+    extra = f'<small class="verdict">{_text(verdict_words(verdict))}</small>{meter}'
     return _item(name, note, step.text, "harmful" if verdict.harmful else "harmless", extra)
-
-
-def _held(trace: Trace, kind: str) -> str:
-    """The class of a text that was not released."""
-    return "held" if kind and trace.released != kind else "step"
 
 
 def _item(name: str, note: str, text: str, kind: str, extra: str = "") -> str:

@@ -12,7 +12,6 @@ from llava.chat import Chat, Reply, Sampling
 from llava.ecso.verdict import RULES, Verdict
 from llava.errors import UserError, unknown
 
-
 _KINDS: dict[str, type | tuple[type, ...]] = {"temperature": (int, float), "top_p": (int, float), "max_tokens": int}
 
 

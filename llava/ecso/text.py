@@ -10,7 +10,7 @@ import shutil
 import textwrap
 import unicodedata
 
-from llava.ecso.trace import CHECKS, Step, Trace
+from llava.ecso.trace import RELEASING, Step, Trace
 from llava.ecso.verdict import Verdict
 
 # step -> (number and name, what the model sees there)
@@ -38,6 +38,11 @@ def title(step: Step, trace: Trace) -> tuple[str, str]:
     """Number and name of a step, and what the model sees there, in words."""
     known = TITLES | ({} if trace.images else TITLES_WITHOUT_IMAGE)
     return known.get(step.name, (step.name, ""))
+
+
+def held_back(step: Step, trace: Trace) -> bool:
+    """Whether the step made an answer that was not released."""
+    return any(step.name == name and trace.released != released for released, name in RELEASING.items())
 
 
 def printable(text: str) -> str:
@@ -76,9 +81,10 @@ def as_text(trace: Trace, width: int | None = None, colour: bool = False) -> str
 
 def _step(pen: _Pen, step: Step, trace: Trace) -> None:
     name, sees = title(step, trace)
-    pen.line(pen.paint(name, _BOLD) + pen.paint(f"  {sees}" + f"  {step.seconds:.2f} s", _DIM))
+    held = "  not released" if held_back(step, trace) else ""
+    pen.line(pen.paint(name, _BOLD) + pen.paint(f"  {sees}  {step.seconds:.2f} s{held}", _DIM))
     pen.body(step.text)
-    if step.name in CHECKS and step.verdict:
+    if step.verdict:
         pen.lines[-1] += "  " + pen.paint(f"-> {verdict_words(step.verdict)}", _RED if step.verdict.harmful else _GREEN)
 
 

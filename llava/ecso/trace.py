@@ -85,9 +85,8 @@ class Trace:
 
     @property
     def check(self) -> str | None:
-        """The reply of the check that decided."""
-        decisive = self.decisive("check")
-        return decisive.text if decisive else None
+        """The reply of the check that decided: checking stops at the first harmful part, so it is the last one."""
+        return self._text("check")
 
     @property
     def caption(self) -> str | None:
@@ -121,10 +120,6 @@ class Trace:
     def last(self, name: str) -> Step | None:
         """The last step of that name."""
         return next((step for step in reversed(self.steps) if step.name == name), None)
-
-    def decisive(self, name: str) -> Step | None:
-        """Of the checks of that name the one that decided: checking stops at the first harmful part, so it is the last."""
-        return self.last(name)
 
     def to_dict(self, embed: bool = False) -> dict[str, object]:
         """JSON-able; images as hash and size, with `embed` also as data URLs. See record.py."""
