@@ -30,6 +30,11 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant"):
             raise UserError(f"Unknown role {self.role!r}: use system, user or assistant.")
+        if not isinstance(self.text, str):
+            raise UserError(f"A message's text is a string, not {type(self.text).__name__}.")
+        object.__setattr__(self, "images", tuple(self.images))
+        if not all(isinstance(image, Image) for image in self.images):
+            raise UserError("A message's images are Image objects: make them with Image.open(...).")
         if self.images and self.role != "user":
             raise UserError(f"Only user messages carry images, not {self.role} messages.")
 
@@ -41,6 +46,9 @@ class Chat:
     messages: tuple[Message, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(self.messages))
+        if not all(isinstance(message, Message) for message in self.messages):
+            raise UserError('A chat is made of Message objects: Chat((Message("user", "..."),)).')
         turns = [m.role for m in self.messages]
         if turns and turns[0] == "system":
             turns = turns[1:]
@@ -91,6 +99,9 @@ class Sampling:
             raise UserError(f"top_p is {self.top_p}: give a number above 0 and at most 1.")
         if self.max_tokens < 1:
             raise UserError(f"max_tokens is {self.max_tokens}: give at least 1.")
+        if isinstance(self.stop, str):
+            raise UserError("stop is a tuple of strings, not one string.")
+        object.__setattr__(self, "stop", tuple(self.stop))
         if any(not s for s in self.stop):
             raise UserError("A stop string is empty: leave it out.")
 

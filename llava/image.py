@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,11 @@ class Image:
 
     def __init__(self, pil: PILImage) -> None:
         _check_size(pil.size)
-        self._pil = upright_rgb(pil)
+        try:
+            self._pil = upright_rgb(pil)
+        except Exception as error:  # a lazily opened file may be cut off; some exotic modes do not convert
+            raise ImageError(f"The image (mode {pil.mode}) is damaged or cannot be converted to RGB.") from error
+        self._pil.info.clear()  # nothing but pixels: equal images give equal PNG bytes
         header = f"{self._pil.mode} {self._pil.width}x{self._pil.height}\n".encode()
         self.sha256 = hashlib.sha256(header + self._pil.tobytes()).hexdigest()
 
@@ -48,10 +51,10 @@ class Image:
             return source
         if isinstance(source, bytes):
             return _decode(source, "The image")
-        if isinstance(source, str) and source.startswith("data:"):
+        if isinstance(source, str) and source[:5].lower() == "data:":
             return _decode(_data_url_bytes(source), "The image in the data URL")
         if isinstance(source, str | Path):
-            return _decode(_file_bytes(Path(source)), f"{source}")
+            return _decode(_file_bytes(source), f"{source}")
         if hasattr(source, "convert") and hasattr(source, "size"):
             return cls(source)
         raise ImageError(f"An image is a path, bytes, a data: URL or a Pillow image, not {type(source).__name__}.")
@@ -104,11 +107,9 @@ def _decode(data: bytes, what: str) -> Image:
     from PIL import Image as PIL
 
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{what} has {len(data) / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
+        raise ImageError(f"{what} is too large: at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.DecompressionBombWarning)
-            pil = PIL.open(io.BytesIO(data), formats=FORMATS)
+        pil = PIL.open(io.BytesIO(data), formats=FORMATS)
     except (PIL.DecompressionBombWarning, PIL.DecompressionBombError):
         raise ImageError(f"{what} has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down.") from None
     except Exception:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...); all mean the same to the user
@@ -116,11 +117,9 @@ def _decode(data: bytes, what: str) -> Image:
     _check_size(pil.size, what)
     try:
         pil.load()
-        return Image(pil)
-    except ImageError:
-        raise
     except Exception:
         raise ImageError(f"{what} is damaged or cut off: its pixels cannot be decoded.") from None
+    return Image(pil)
 
 
 def _check_size(size: tuple[int, int], what: str = "The image") -> None:
@@ -136,12 +135,15 @@ def _check_size(size: tuple[int, int], what: str = "The image") -> None:
         raise ImageError(f"{shape}; the sides may differ by at most {MAX_ASPECT} : 1. Crop it.")
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(source: str | Path) -> bytes:
+    path = Path(source)
+    if not str(source):
+        raise ImageError("The image's path is empty.")
+    if "://" in str(source):
+        raise ImageError("URLs are not fetched: download the image and give its path.")
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            size = path.stat().st_size / 2**20
-            raise ImageError(f"{path} has {size:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)  # `_decode` refuses what is longer
     except FileNotFoundError:
         raise ImageError(f"There is no image file {path}.") from None
     except IsADirectoryError:
@@ -153,10 +155,10 @@ def _file_bytes(path: Path) -> bytes:
 
 def _data_url_bytes(url: str) -> bytes:
     head, comma, body = url.partition(",")
-    if not comma or not head.endswith(";base64"):
+    if not comma or not head.lower().endswith(";base64"):
         raise ImageError("The data URL must look like data:image/png;base64,....")
     if len(body) > MAX_BYTES * 4 // 3 + 4:
-        raise ImageError(f"The image in the data URL has more than {MAX_BYTES // 2**20} MiB. Scale it down.")
+        raise ImageError(f"The image in the data URL is too large: at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):

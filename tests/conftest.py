@@ -10,9 +10,14 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARAL
 
 from pathlib import Path  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from tests import factories  # noqa: E402
+
+# A busy machine is no failure, and every run draws the same examples.
+hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("calm")
 
 
 @pytest.fixture(scope="session")
