@@ -6,14 +6,17 @@ Everything of one guard runs on one portal, whoever calls, so that an engine liv
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import inspect
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 PATIENCE = 10.0  # seconds to wait for cancelled work or a closing engine before going on without
 
 
@@ -24,7 +27,10 @@ class Portal:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="llava-portal", daemon=True)
         self._thread.start()
+        self._at_close = at_close
         self.close = weakref.finalize(self, _shut_down, self._loop, self._thread, at_close)
+        self.close.atexit = False  # _end_all does it
+        _OPEN.add(self)
 
     def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begin `work` on the portal's loop; raises `RuntimeError` when the portal is closed."""
@@ -71,11 +77,18 @@ async def _cancel_everything() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, at_close: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+def _shut_down(
+    loop: asyncio.AbstractEventLoop,
+    thread: threading.Thread,
+    at_close: Callable[[], Coroutine[Any, Any, None]] | None,
+    exiting: bool = False,
+) -> None:
     async def last_words() -> None:
         try:
             if at_close is not None:
                 await at_close()
+            if not exiting:
+                await loop.shutdown_default_executor()
         finally:
             loop.stop()
 
@@ -85,3 +98,17 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, at_clo
         thread.join(PATIENCE)
         if closing.done() and not closing.cancelled():
             closing.result()
+
+
+_OPEN: weakref.WeakSet[Portal] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for portal in list(_OPEN):
+        if portal.close.detach() is not None:
+            try:
+                _shut_down(portal._loop, portal._thread, portal._at_close, exiting=True)
+            except RuntimeError as error:
+                # Python starts no threads any more at this point, which some engines' close needs; those end by their own finalizers.
+                log.debug("closing at exit: %s", error)
