@@ -38,7 +38,7 @@ class Step:
         return self.reply.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trace:
     """One guarded answer. `given` is the candidate answer where step 1 was left out.
 
@@ -137,6 +137,10 @@ class Trace:
     def _text(self, name: str) -> str | None:
         step = self.last(name)
         return step.text if step else None
+
+    def __repr__(self) -> str:
+        what = self.error if self.error else f"{self.released}, harmful={self.harmful}, answer={self.answer!r:.80}"
+        return f"Trace({what})"
 
     def __str__(self) -> str:
         from llava.ecso.text import as_text

@@ -11,7 +11,7 @@ import pytest
 from llava.chat import Call, Chat, Reply, Sampling
 from llava.ecso import ECSO
 from llava.engines import Engine, generate
-from llava.errors import EngineError
+from llava.errors import ContextTooLong, EngineError
 from tests import golden
 from tests.ecso.factories import PICTURES
 from tests.openai_server import Behaviour, openai_server
@@ -51,6 +51,11 @@ def test_what_a_short_check_says_begins_what_a_long_one_says_and_brings_the_same
             short = said(guard.engine, chat, tokens)
             assert whole.text.startswith(short.text.rstrip("\ufffd").strip())
             assert short.first_logprobs == whole.first_logprobs
+
+
+def test_a_question_longer_than_the_context_says_by_how_much(guard: ECSO) -> None:
+    with pytest.raises(ContextTooLong, match=r"too many\. Shorten the question or lower max_tokens\."):
+        guard(PICTURES[0], "word " * 5000)
 
 
 def test_rows_share_the_one_model_and_keep_their_order(guard: ECSO) -> None:

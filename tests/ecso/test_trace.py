@@ -41,6 +41,7 @@ def test_the_attributes_of_a_result_name_the_four_steps() -> None:
     )
     assert (result.harmful, result.released, result.p_harmful, result.finish_reason) == (True, "regenerated", None, "stop")
     assert result.seconds == sum(step.seconds for step in result.steps)
+    assert repr(result) == "Trace(regenerated, harmful=True, answer='I cannot help.')"
     benign = traced(BENIGN)
     assert (benign.harmful, benign.released, benign.caption, benign.regenerated) == (False, "draft", None, None)
 
