@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from llava.chat import Chat, Sampling
 from llava.ecso.defences import Method
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from llava.engines.base import Engine
 
-T = TypeVar("T")
 _SAMPLING = {field.name for field in fields(Sampling)}
 _PROMPTS = Prompts()
 
@@ -79,7 +78,8 @@ class ECSO:
         `draft` is a candidate answer from elsewhere: it is checked in place of the model's own.
         """
         chat = as_chat(image, question)
-        return self._run(run(method or self.method, chat, self.engine, draft))
+        self._check_open()
+        return self._portal.run(run(method or self.method, chat, self.engine, draft))
 
     async def ask(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
@@ -122,14 +122,6 @@ class ECSO:
     def close(self) -> None:
         """Close the engine and end the guard's thread. It also happens when the guard is garbage, and at exit."""
         self._portal.close()
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            self._check_open()
-        except UserError:
-            work.close()
-            raise
-        return self._portal.run(work)
 
     def _check_open(self) -> None:
         if not self._portal.close.alive:

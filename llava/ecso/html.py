@@ -11,7 +11,7 @@ import io
 from html import escape
 
 from llava.chat import Image
-from llava.ecso.text import RELEASED, held_back, printable, title, verdict_words
+from llava.ecso.text import held_back, printable, released_words, title, verdict_words
 from llava.ecso.trace import Step, Trace
 from llava.errors import ImageError
 
@@ -42,7 +42,7 @@ def as_html(trace: Trace) -> str:
         rows.append(_item("answer to check", "not released" if held else "", trace.given, "held" if held else "step"))
     rows += [_step(step, trace) for step in trace.steps]
     if trace.outcome:
-        rows.append(_item("released", RELEASED[trace.outcome.released], trace.outcome.answer, "released"))
+        rows.append(_item("released", released_words(trace), trace.outcome.answer, "released"))
     if trace.error:
         rows.append(_item("failed", "", str(trace.error), "harmful"))
     facts = f"{trace.engine} · defence {trace.method.defence} · policy {trace.method.policy.name} · {trace.seconds:.2f} s"

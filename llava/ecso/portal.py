@@ -42,7 +42,11 @@ class Portal:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for `work`. An interrupt (Ctrl-C) cancels it, waits until it has ended, and is raised."""
         ended = threading.Event()
-        future = self.start(_announced(work, ended))
+        try:
+            future = self.start(_announced(work, ended))
+        except RuntimeError:
+            work.close()
+            raise
         try:
             return future.result()
         except BaseException:

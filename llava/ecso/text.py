@@ -40,6 +40,12 @@ def title(step: Step, trace: Trace) -> tuple[str, str]:
     return known.get(step.name, (step.name, ""))
 
 
+def released_words(trace: Trace) -> str:
+    """What was released, in words."""
+    given = trace.given is not None and trace.released == "draft"
+    return "the answer that was given" if given else RELEASED.get(trace.released or "", "")
+
+
 def held_back(step: Step, trace: Trace) -> bool:
     """Whether the step made an answer that was not released."""
     return any(step.name == name and trace.released != released for released, name in RELEASING.items())
@@ -69,7 +75,7 @@ def as_text(trace: Trace, width: int | None = None, colour: bool = False) -> str
     for step in trace.steps:
         _step(pen, step, trace)
     if trace.outcome:
-        pen.line(pen.paint("released", _BOLD, _GREEN) + pen.paint(f"  {RELEASED[trace.outcome.released]}", _DIM))
+        pen.line(pen.paint("released", _BOLD, _GREEN) + pen.paint(f"  {released_words(trace)}", _DIM))
         pen.body(trace.outcome.answer)
     if trace.error:
         pen.line(pen.paint("failed", _BOLD, _RED))

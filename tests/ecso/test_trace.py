@@ -50,6 +50,9 @@ def test_a_given_draft_and_a_refusal_are_told_apart_from_the_models_own_words() 
     result = traced(lines(recheck="Yes"), Method(policy=GUARD), draft="A candidate.")
     assert (result.draft, result.answer, result.regenerated) == ("A candidate.", GUARD.refusal, "I cannot help.")
     assert result.finish_reason == "refusal"
+    passed = traced(BENIGN, draft="A candidate.")
+    assert "released  the answer that was given\n    A candidate." in str(passed)
+    assert passed.finish_reason is None
 
 
 def test_several_checks_report_the_one_that_decided_and_the_highest_p() -> None:
