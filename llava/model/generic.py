@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -37,6 +36,8 @@ def load_generic(folder: Path, *, name: str, device: torch.device, dtype: torch.
     Raises `CheckpointError` for what cannot be read, `UserError` for an option that the model does not take or a missing package.
     """
     config = _try(folder, AutoConfig.from_pretrained)
+    if config.is_encoder_decoder:
+        raise CheckpointError(f"{folder} ({config.model_type}) is no decoder-only model: others are not supported.")
     sees = _sees(folder, config)
     options: dict[str, Any] = {"dtype": dtype or (torch.float32 if device.type == "cpu" else "auto"), "device_map": {"": device}}
     if attn_implementation is not None:
@@ -104,7 +105,7 @@ class Generic(Loaded):
         messages = [self._message(m, text) for m, text in zip(chat.messages, placeholders, strict=True)]
         try:
             prompt: str = (self.processor or self.tokenizer).apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+        except Exception as error:  # a template is a program: it raises its own errors, and Jinja's
             raise UserError(f"The chat template of {self.name} does not take this chat (a system message, perhaps).") from error
         if any(prompt.count(text) != 1 for text in placeholders):
             raise UserError(f"The chat template of {self.name} drops or repeats messages of this chat: it cannot be used safely.")

@@ -6,7 +6,6 @@ import io
 import logging
 import math
 import socket
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image as PIL
@@ -14,17 +13,10 @@ from PIL import Image as PIL
 from llava.chat import Call, Chat, Delta, Image, Message, Reply, Sampling
 from llava.engines import connect, generate
 from llava.engines.base import Engine
-from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
-from tests.factories import until
+from llava.errors import EngineError, LlavaError, Overloaded, UserError
 from tests.openai_server import Behaviour, OpenAIServer, error, openai_server
 
 SECRET = "a-question-nobody-may-log"
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with openai_server() as running:
-        yield running
 
 
 def ask(question: str = SECRET, **options: int) -> Call:
@@ -233,56 +225,6 @@ def test_a_silent_server_times_out(server: OpenAIServer) -> None:
 def test_a_stream_that_breaks_is_an_error_and_no_answer(behaviour: Behaviour, said: str) -> None:
     with openai_server(behaviour) as server, pytest.raises(EngineError, match=said):
         run(connect(server.url, retries=0), ask())
-
-
-def test_leaving_early_closes_the_connection(server: OpenAIServer) -> None:
-    server.behaviour.pieces = ["x"] * 1000
-    server.behaviour.pause = 0.01
-
-    async def main() -> None:
-        engine = connect(server.url)
-        stream = engine.stream(ask())
-        await anext(stream)
-        await stream.aclose()
-        await until(lambda: not server.streaming)
-        await engine.close()
-
-    asyncio.run(main())
-    assert server.abandoned == 1
-
-
-def test_one_engine_serves_several_event_loops_in_turn_and_many_calls_at_once(server: OpenAIServer) -> None:
-    engine = connect(server.url)
-
-    async def many() -> list[Reply]:
-        return await asyncio.gather(*(generate(engine, ask()) for _ in range(20)))
-
-    for _ in range(3):
-        assert {reply.text for reply in asyncio.run(many())} == {"A cat on a mat."}
-    asyncio.run(engine.close())
-    assert len(server.requests) == 60
-
-
-def test_a_closed_engine_refuses_and_ends_what_runs(server: OpenAIServer) -> None:
-    server.behaviour.pause = 5
-
-    async def main() -> None:
-        engine = connect(server.url)
-        running = asyncio.create_task(generate(engine, ask()))
-        await until(lambda: server.streaming)
-        await engine.close()
-        with pytest.raises(EngineClosed):
-            await running
-        with pytest.raises(EngineClosed):
-            await generate(engine, ask())
-
-    asyncio.run(main())
-
-
-def test_the_environments_proxy_is_not_asked_for_loopback(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert run(connect(server.url), ask()).text == "A cat on a mat."
 
 
 def test_nothing_is_logged_about_the_question(server: OpenAIServer, caplog: pytest.LogCaptureFixture) -> None:

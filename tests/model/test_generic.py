@@ -142,6 +142,7 @@ def edit(path: Path, **changes: object) -> None:
     [
         ({"model_type": "nonsense"}, "cannot be read as a transformers checkpoint"),
         ({"model_type": "bert", "architectures": ["BertModel"]}, "neither a vision-language nor a language model"),
+        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "is no decoder-only model"),
         ({"num_hidden_layers": 3}, "lacks 9 weights"),
         ({"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}, "needs code of its own, which is never executed"),
     ],

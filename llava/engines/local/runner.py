@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import torch
@@ -89,6 +90,8 @@ class Decoding:
         self._model = model
         self._inputs = inputs
         self._cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+        # Only the last position's logits are wanted; a long prompt's would take much memory.
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
         self.prompt_tokens = inputs["input_ids"].shape[1]
 
     def prefill(self) -> torch.Tensor:
@@ -101,6 +104,6 @@ class Decoding:
 
     @torch.inference_mode()
     def _forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        output = self._model(**inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        output = self._model(**inputs, past_key_values=self._cache, use_cache=True, **self._last_only)
         logits: torch.Tensor = output.logits[0, -1]
         return logits

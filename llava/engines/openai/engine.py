@@ -75,7 +75,7 @@ class OpenAIEngine:
                 async for chunk in chunks:
                     if piece := answer.add(chunk):
                         yield Delta(piece)
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a line of the stream that is not JSON
+        except (openai.OpenAIError, ValueError, RuntimeError) as error:  # not JSON; a client that was closed meanwhile
             raise await self._translate(error) from error
         if not answer.finished:
             raise EngineError(f"The server at {self._address} ended its answer early.")

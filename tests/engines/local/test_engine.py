@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -247,6 +249,19 @@ def test_an_engine_that_is_dropped_takes_its_thread_with_it(loaded: Loaded) -> N
     del engine
     gc.collect()
     assert not model_threads()
+
+
+def test_a_program_that_forgets_to_close_still_ends(tiny_llava: Path) -> None:
+    program = f"""
+import asyncio
+from llava.chat import Call, Chat, Sampling
+from llava.engines import connect, generate
+engine = connect({str(tiny_llava)!r})
+print(asyncio.run(generate(engine, Call("answer", Chat.ask("q"), Sampling(max_tokens=3)))).completion_tokens)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.strip() == "3"
+    assert "Traceback" not in found.stderr
 
 
 def test_a_reader_that_stops_reading_does_not_hold_up_others(loaded: Loaded) -> None:

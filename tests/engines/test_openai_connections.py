@@ -1,0 +1,81 @@
+"""The openai engine's connections: leaving, closing, several event loops, proxies."""
+
+import asyncio
+import threading
+
+import pytest
+
+from llava.chat import Call, Chat, Reply
+from llava.engines import connect, generate
+from llava.errors import EngineClosed
+from tests.factories import until
+from tests.openai_server import OpenAIServer
+
+QUESTION = Call("answer", Chat.ask("What is this?"))
+
+
+def test_leaving_early_closes_the_connection(server: OpenAIServer) -> None:
+    server.behaviour.pieces = ["x"] * 1000
+    server.behaviour.pause = 0.01
+
+    async def main() -> None:
+        engine = connect(server.url)
+        stream = engine.stream(QUESTION)
+        await anext(stream)
+        await stream.aclose()
+        await until(lambda: not server.streaming)
+        await engine.close()
+
+    asyncio.run(main())
+    assert server.abandoned == 1
+
+
+def test_one_engine_serves_several_event_loops_in_turn_and_many_calls_at_once(server: OpenAIServer) -> None:
+    engine = connect(server.url)
+
+    async def many() -> list[Reply]:
+        return await asyncio.gather(*(generate(engine, QUESTION) for _ in range(20)))
+
+    for _ in range(3):
+        assert {reply.text for reply in asyncio.run(many())} == {"A cat on a mat."}
+    asyncio.run(engine.close())
+    assert len(server.requests) == 60
+
+
+def test_a_closed_engine_refuses_and_ends_what_runs(server: OpenAIServer) -> None:
+    server.behaviour.pause = 5
+
+    async def main() -> None:
+        engine = connect(server.url)
+        running = asyncio.create_task(generate(engine, QUESTION))
+        await until(lambda: server.streaming)
+        await engine.close()
+        with pytest.raises(EngineClosed):
+            await running
+        with pytest.raises(EngineClosed):
+            await generate(engine, QUESTION)
+
+    asyncio.run(main())
+
+
+def test_closing_from_another_loop_closes_the_connections_of_a_running_one(server: OpenAIServer) -> None:
+    engine = connect(server.url)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    assert asyncio.run_coroutine_threadsafe(generate(engine, QUESTION), loop).result().text == "A cat on a mat."
+    server.behaviour.pause = 5
+    running = asyncio.run_coroutine_threadsafe(generate(engine, QUESTION), loop)
+    asyncio.run(until(lambda: len(server.requests) == 2 and server.streaming))
+    asyncio.run(engine.close())
+    with pytest.raises(EngineClosed):
+        running.result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()  # a connection that were left open would warn here
+
+
+def test_the_environments_proxy_is_not_asked_for_loopback(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert asyncio.run(generate(connect(server.url), QUESTION)).text == "A cat on a mat."
