@@ -6,6 +6,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llava.chat import Chat, Image, Message
+    from llava.ecso import ECSO
+    from llava.engines import connect
 
 __version__ = "0.1.0"
 __all__ = ["ECSO", "Chat", "Image", "Message", "__version__", "connect"]
