@@ -1,9 +1,8 @@
 """LLaVA's conversation templates and the prompts that they render.
 
-The templates are model inputs: every byte of them was in the training data, so they carry over from LLaVA
-(haotian-liu/LLaVA 1.2, `llava/conversation.py`) and are pinned by golden prompts. `Conversation.layout` is the one place
-that knows in which order a template's words and the speakers' words stand; the prompt string of `get_prompt` and the safe
-rendering of a chat (`llava.model.prompt`) both come from it. Nothing here knows a tokenizer, a model or a network.
+The templates are model inputs: every byte of them was in the training data, so they carry over from LLaVA (haotian-liu/LLaVA 1.2,
+`llava/conversation.py`) and are pinned by golden prompts. `Conversation.layout` alone knows in which order a template's words and the
+speakers' words stand; `get_prompt` and the safe rendering of a chat (`llava.model.prompt`) come from it. Knows no tokenizer and no model.
 """
 
 from __future__ import annotations
@@ -56,11 +55,7 @@ class Conversation:
 
         `turns` are (role, content) pairs, content None where the role is to speak; `system` replaces the system text.
         """
-        return _LAYOUTS[self.sep_style](self, turns, self.system_words(system))
-
-    def system_words(self, system: T | str | None) -> list[str | T]:
-        """The system text with the template's own words around it."""
-        return [self.system] if system is None else [self.system_header, system]
+        return _LAYOUTS[self.sep_style](self, turns, [self.system] if system is None else [self.system_header, system])
 
     def get_prompt(self) -> str:
         """The prompt as one string. Markers in messages stay markers: for text that users wrote see `llava.model.prompt`."""
@@ -101,8 +96,8 @@ class Conversation:
             elif isinstance(message, tuple):
                 url = f"data:image/jpeg;base64,{self.process_image(message[1], 'Default', image_format='JPEG')}"
                 pairs.append([f'<img src="{url}" alt="user upload image" />', None])
-                if words := _text(message).replace("<image>", "").strip():
-                    pairs.append([words, None])
+                words = _text(message).replace("<image>", "").strip()
+                pairs.extend([[words, None]] if words else [])
             else:
                 pairs.append([message, None])
         return pairs
@@ -132,16 +127,7 @@ def _text(message: Any) -> str:
     return (message[0] if isinstance(message, tuple) else message) or ""
 
 
-def _single(conv: Conversation, turns: Turns[T], system: list[str | T]) -> Iterator[str | T]:
-    yield from system
-    yield conv.sep
-    for role, content in turns:
-        yield f"{role}:"
-        if content is not None:
-            yield from (" ", content, conv.sep)
-
-
-def _two(conv: Conversation, turns: Turns[T], system: list[str | T]) -> Iterator[str | T]:
+def _named(conv: Conversation, turns: Turns[T], system: list[str | T]) -> Iterator[str | T]:
     yield from system
     yield conv.sep
     for i, (role, content) in enumerate(turns):
@@ -183,7 +169,7 @@ def _llama_2(conv: Conversation, turns: Turns[T], system: list[str | T]) -> Iter
 
 
 def _separator(conv: Conversation, turn: int) -> str:
-    if turn % 2 == 0:
+    if turn % 2 == 0 or conv.sep_style is SeparatorStyle.SINGLE:
         return conv.sep
     if conv.sep2 is None:
         raise UserError("This template has no separator for answers: it takes a single user message.")
@@ -191,8 +177,8 @@ def _separator(conv: Conversation, turn: int) -> str:
 
 
 _LAYOUTS: dict[SeparatorStyle, Callable[[Conversation, Turns[Any], list[Any]], Iterator[Any]]] = {
-    SeparatorStyle.SINGLE: _single,
-    SeparatorStyle.TWO: _two,
+    SeparatorStyle.SINGLE: _named,
+    SeparatorStyle.TWO: _named,
     SeparatorStyle.MPT: _mpt,
     SeparatorStyle.PLAIN: _plain,
     SeparatorStyle.LLAMA_2: _llama_2,
@@ -226,14 +212,11 @@ def _web_image(image: PILImage, mode: str, return_pil: bool, image_format: str) 
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-_CURIOUS_HUMAN = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+_CURIOUS = (
+    "A chat between a curious {0} and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the {0}'s questions."
 )
-_CURIOUS_USER = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
+_CURIOUS_HUMAN, _CURIOUS_USER = _CURIOUS.format("human"), _CURIOUS.format("user")
 _MMTAG = (  # no space before "The visual": so it was in training
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant is able to understand the visual content that the user provides, "
@@ -270,10 +253,8 @@ _V0_ANSWER = (
     "6. Sustainability: Renewable energy sources are more sustainable over the long term, while non-renewable sources are not, and "
     "their depletion can lead to economic and social instability.\n"
 )
-_V0_EXAMPLE = (
-    ("Human", "What are the key differences between renewable and non-renewable energy sources?"),
-    ("Assistant", _V0_ANSWER),
-)
+_V0_QUESTION = "What are the key differences between renewable and non-renewable energy sources?"
+_V0_EXAMPLE = (("Human", _V0_QUESTION), ("Assistant", _V0_ANSWER))
 
 
 def _two_style(system: str, version: str = "v1") -> Conversation:

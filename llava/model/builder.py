@@ -16,7 +16,7 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model import huggingface
 from llava.model.folder import Kind, kind_of, read_json, resolve
 from llava.model.loaded import Loaded
-from llava.model.options import check_quantization, device_for, dtype_for
+from llava.model.options import attention_for, check_quantization, device_for, dtype_for
 from llava.model.original import Original
 from llava.model.templates import template_for
 
@@ -35,7 +35,7 @@ def load(
     bfloat16 or float16. `conv_mode`: a name from `conv_templates` instead of the one that the model's name suggests.
     Raises `CheckpointError` and `UserError` with what to do.
     """
-    where = device_for(device)
+    where, attention = device_for(device), attention_for(attn_implementation)
     name = _name(target)
     template = template_for(name, conv_mode)
     folder = resolve(target)
@@ -45,9 +45,9 @@ def load(
     if kind is Kind.OTHER:
         from llava.model.generic import load_generic  # other models go through their own processor
 
-        return load_generic(folder, name=name, device=where, dtype=precision, attn_implementation=attn_implementation)
+        return load_generic(folder, name=name, device=where, dtype=precision, attn_implementation=attention)
     reader = _original if kind is Kind.ORIGINAL else _hugging_face
-    loaded = reader(folder, name, template, device=where, dtype=precision, attn_implementation=attn_implementation)
+    loaded = reader(folder, name, template, device=where, dtype=precision, attn_implementation=attention)
     _check_vocabulary(loaded, folder)
     return loaded
 

@@ -55,6 +55,8 @@ def make_buffers(model: nn.Module, device: torch.device) -> None:
 
 def _with_image_row(words: Tensor, shape: torch.Size, where: Path) -> Tensor:
     """The word embeddings and one row more, for the image token; it is always overwritten by an image's features."""
+    if words.shape[1:] != shape[1:]:
+        raise CheckpointError(_misfit(where, "the word embedding", words.shape, torch.Size((shape[0] - 1, *shape[1:]))))
     if words.shape[0] + 1 != shape[0]:
         raise CheckpointError(
             f"{where} has word embeddings for {words.shape[0]} tokens, but its config.json says vocab_size {shape[0] - 1}: "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "tokenizer.model", "*.jinja")
 _TOWER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
 _HF_LLAVA = "LlavaForConditionalGeneration"
+_MERGE = "merge it into its base model first (LLaVA's scripts/merge_lora_weights.py) and give the merged folder."
 _MPT = ("LlavaMptForCausalLM", "LlavaMPTForCausalLM")
 
 
@@ -45,19 +46,24 @@ def resolve(target: str | Path, *, tower: bool = False) -> Path:
     return _download(text, _TOWER_FILES if tower else _CHECKPOINT_FILES)
 
 
-def _download(repo_id: str, patterns: Iterable[str]) -> Path:
-    from huggingface_hub import snapshot_download
+def _download(repo_id: str, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(patterns)))
+        files = HfApi().list_repo_files(repo_id)
+        twice = any(file.startswith("model") and file.endswith(".safetensors") for file in files)  # else .bin is all there is
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), ignore_patterns=["pytorch_model*"] if twice else None))
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"There is neither a folder nor a (public) hub repository {repo_id}: check the name, or log in.") from error
-    except Exception as error:  # the hub's client lets errors of several libraries through; all mean the same to the user
-        raise CheckpointError(
-            f"There is no folder {repo_id}, and the Hugging Face hub cannot be reached to download it. "
-            "Connect to the network, or give the path of a checkpoint folder."
-        ) from error
+    except Exception as unreachable:  # the hub's client lets errors of several libraries through; a copy from earlier will do
+        try:
+            return Path(snapshot_download(repo_id, local_files_only=True))
+        except Exception:
+            raise CheckpointError(
+                f"There is no folder {repo_id}, and the Hugging Face hub cannot be reached to download it. "
+                "Connect to the network, or give the path of a checkpoint folder."
+            ) from unreachable
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def kind_of(folder: Path) -> Kind:
     """
     if not (folder / "config.json").exists():
         if (folder / "adapter_config.json").exists():
-            raise CheckpointError(f"{folder} is an adapter (LoRA) without its model: {_MERGE}")
+            raise CheckpointError(f"{folder} is an adapter (LoRA), which is not supported yet: {_MERGE}")
         raise CheckpointError(f"{folder} is no checkpoint: it has no config.json.")
     config = read_json(folder / "config.json")
     architectures = config.get("architectures") or []
@@ -94,15 +100,15 @@ def kind_of(folder: Path) -> Kind:
     return Kind.OTHER
 
 
-_MERGE = "such checkpoints are not supported yet. Merge it into its base model first (LLaVA's scripts/merge_lora_weights.py)."
-
-
 def _check_whole(folder: Path, config: dict[str, Any]) -> None:
     """Refuse what is not a whole v1.5-like model, saying what to do."""
     if (folder / "adapter_config.json").exists() or (folder / "non_lora_trainables.bin").exists():
-        raise CheckpointError(f"{folder} is an adapter (LoRA): {_MERGE}")
+        raise CheckpointError(f"{folder} is an adapter (LoRA), which is not supported yet: {_MERGE}")
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*")]
     if not weights and (folder / "mm_projector.bin").exists():
-        raise CheckpointError(f"{folder} holds a projector only: {_MERGE.replace('Merge it into', 'Load and save it with')}")
-    if "anyres" in str(config.get("image_aspect_ratio")) or str(config.get("mm_patch_merge_type", "flat")).startswith("spatial"):
+        raise CheckpointError(
+            f"{folder} holds a projector only, which is not supported yet: "
+            "load it with its base model in LLaVA, save the whole model and give that folder."
+        )
+    if "anyres" in str(config.get("image_aspect_ratio")) or str(config.get("mm_patch_merge_type") or "flat") != "flat":
         raise CheckpointError(f"{folder} is a LLaVA 1.6 checkpoint (anyres), which is not supported yet: use a LLaVA 1.5 checkpoint.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -19,7 +20,19 @@ from llava.model.folder import read_json
 from llava.model.llava_llama import LlavaLlamaForCausalLM
 
 # What transformers, torch and safetensors raise for files that they cannot read.
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, SafetensorError, pickle.UnpicklingError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    ZeroDivisionError,
+    SafetensorError,
+    StrictDataclassError,
+    pickle.UnpicklingError,
+)
 
 
 def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype, attn_implementation: str | None) -> LlavaLlamaForCausalLM:
@@ -35,7 +48,7 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype, attn_i
             output_loading_info=True,
         )
     except UNREADABLE as error:
-        raise CheckpointError(f"The weights in {folder} cannot be loaded ({_first_line(error)}). Copy or download it again.") from error
+        raise CheckpointError(f"The weights in {folder} cannot be loaded ({first_line(error)}). Copy or download it again.") from error
     model, report = result
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(f"{folder} lacks {len(missing)} weights, first {missing[0]}. Copy or download it again.")
@@ -49,7 +62,7 @@ def load_config(folder: Path) -> LlavaConfig:
     try:
         config = LlavaConfig.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
-        raise CheckpointError(f"{folder}/config.json describes no LLaVA model ({_first_line(error)}).") from error
+        raise CheckpointError(f"{folder}/config.json describes no LLaVA model ({first_line(error)}).") from error
     if not hasattr(config, "image_aspect_ratio"):
         config.image_aspect_ratio = "pad"
     loaded: LlavaConfig = config
@@ -61,7 +74,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except UNREADABLE as error:
-        raise CheckpointError(f"The tokenizer in {folder} is missing or damaged ({_first_line(error)}).") from error
+        raise CheckpointError(f"The tokenizer in {folder} is missing or damaged ({first_line(error)}).") from error
 
 
 def load_image_processor(folder: Path) -> Any:
@@ -76,7 +89,7 @@ def load_image_processor(folder: Path) -> Any:
         other: Any = AutoImageProcessor
         return other.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
     except UNREADABLE as error:
-        raise CheckpointError(f"The image processor's settings in {folder} are missing or damaged ({_first_line(error)}).") from error
+        raise CheckpointError(f"The image processor's settings in {folder} are missing or damaged ({first_line(error)}).") from error
 
 
 def image_token(tokenizer: Any, config: LlavaConfig) -> str:
@@ -87,6 +100,7 @@ def image_token(tokenizer: Any, config: LlavaConfig) -> str:
     return str(token)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error's kind and first line, for the end of a sentence."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -36,6 +36,15 @@ def dtype_for(dtype: str | None, device: torch.device, stored: str | None) -> to
     return DTYPES[dtype]
 
 
+def attention_for(name: str | None) -> str | None:
+    """The name of an attention implementation of transformers that can run here; None leaves the choice. Raises `UserError`."""
+    if name not in (None, "eager", "sdpa", "flash_attention_2"):
+        raise UserError(f"Unknown attn_implementation {name!r}: use eager, sdpa or flash_attention_2, or leave it out.")
+    if name == "flash_attention_2" and not (torch.cuda.is_available() and importlib.util.find_spec("flash_attn")):
+        raise UserError("flash_attention_2 needs a CUDA device and the package flash-attn: leave attn_implementation out.")
+    return name
+
+
 def check_quantization(load_8bit: bool, load_4bit: bool) -> None:
     """Raise `UserError` where 8- or 4-bit weights are asked for and cannot be had."""
     wanted = "load_8bit" if load_8bit else "load_4bit"

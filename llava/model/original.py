@@ -68,20 +68,29 @@ class Original:
     def hf_config(self) -> LlavaConfig:
         """The same model as transformers describes it; LLaVA's own settings stay readable under their names."""
         vision = read_json(self.tower / "config.json")
-        vision_config: Any = CLIPVisionConfig(**vision.get("vision_config", vision))
-        text_config = self._text_config()
-        patches = (vision_config.image_size // vision_config.patch_size) ** 2
-        return LlavaConfig(
-            vision_config=vision_config,
-            text_config=text_config,
-            image_token_index=text_config.vocab_size,
-            image_seq_length=patches,
-            projector_hidden_act=_PROJECTORS[self.config["mm_projector_type"]],
-            vision_feature_layer=int(self.config.get("mm_vision_select_layer", -2)),
-            vision_feature_select_strategy=_FEATURES[self.config.get("mm_vision_select_feature", "patch")],
-            tie_word_embeddings=bool(self.config.get("tie_word_embeddings", False)),
-            **{key: self.config[key] for key in _KEPT if self.config.get(key) is not None},
-        )
+        try:
+            vision_config: Any = CLIPVisionConfig(**vision.get("vision_config", vision))
+            text_config = self._text_config()
+            return LlavaConfig(
+                vision_config=vision_config,
+                text_config=text_config,
+                image_token_index=text_config.vocab_size,
+                image_seq_length=(vision_config.image_size // vision_config.patch_size) ** 2,
+                projector_hidden_act=_PROJECTORS[self.config["mm_projector_type"]],
+                vision_feature_layer=int(self.config.get("mm_vision_select_layer", -2)),
+                vision_feature_select_strategy=self._feature_strategy(),
+                tie_word_embeddings=bool(self.config.get("tie_word_embeddings", False)),
+                **{key: self.config[key] for key in _KEPT if self.config.get(key) is not None},
+            )
+        except huggingface.UNREADABLE as error:
+            reason = huggingface.first_line(error)
+            raise CheckpointError(f"{self.folder}/config.json or that of its vision tower does not describe a model ({reason}).") from error
+
+    def _feature_strategy(self) -> Any:
+        feature = self.config.get("mm_vision_select_feature", "patch")
+        if feature not in _FEATURES:
+            raise CheckpointError(f"{self.folder} has mm_vision_select_feature {feature!r}: only {', '.join(_FEATURES)} are supported.")
+        return _FEATURES[feature]
 
     def _text_config(self) -> Any:
         architecture = next(iter(self.config.get("architectures") or ["LlavaLlamaForCausalLM"]))

@@ -8,6 +8,7 @@ Knows no model: names are as in the files.
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -128,7 +129,9 @@ def _tensors(path: Path) -> Iterator[_Bin | _Safetensors]:
 def _plain_tensors(path: Path) -> dict[str, Tensor]:
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # either it reads such a file or it says why not
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is cut off, or a pickle with more than plain tensors, which is never loaded.") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:

@@ -1,0 +1,277 @@
+"""Whatever is wrong with a checkpoint, loading ends in a sentence that says what to do, and nothing in it is ever executed."""
+
+import json
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llava.errors import LlavaError, UserError
+from llava.model.builder import load, load_pretrained_model
+from llava.model.folder import Kind, kind_of, resolve
+from tests import golden
+from tests.model.checkpoints import (
+    State,
+    change_json,
+    copied,
+    hugging_face,
+    one_bin,
+    one_safetensors,
+    rewritten,
+    sharded_safetensors,
+)
+
+SHARD = "pytorch_model-00002-of-00002.bin"
+INDEX = "pytorch_model.bin.index.json"
+
+
+def _write_pickle(state: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(state))
+
+
+class Trap:
+    """Would write a file when unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return (Path.touch, (self.marker,))
+
+
+def refused(folder: Path | str, words: str, **options: Any) -> str:
+    with pytest.raises(LlavaError, match=words) as caught:
+        load(str(folder), device="cpu", **options)
+    assert isinstance(caught.value, UserError)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["./x", "../x/y", "/nowhere/llava", "llava-typo", "a/b/c", "a/../b", "-x/y", "a b/c", "x/y?z"])
+def test_paths_and_typos_never_reach_the_hub(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.model.folder._download", lambda *_: pytest.fail("asked the hub"))
+    refused(target, "There is no checkpoint folder .* Check the path")
+
+
+@pytest.mark.parametrize("target", ["", "  "])
+def test_an_empty_name_is_an_error(target: str) -> None:
+    refused(target, "name is empty")
+
+
+def test_a_hub_id_without_network_is_an_error_that_says_what_to_do() -> None:
+    refused("liuhaotian/llava-v1.5-7b", "hub cannot be reached.*give the path of a checkpoint folder")
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").touch()
+    refused(tmp_path / "model.bin", "is a file: give the folder")
+
+
+def test_an_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    refused(tmp_path, "no checkpoint: it has no config.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_a_broken_config_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    refused(tmp_path, "config.json (cannot be read|is not) .*copy the checkpoint again")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("llava-v1.5-tiny-lora", "adapter .* not supported yet: merge it into its base model first"),
+        ("llava-v1.5-tiny-pretrain", "projector only.*not supported yet"),
+        ("llava-v1.6-vicuna-tiny", "LLaVA 1.6.*not supported yet"),
+    ],
+)
+def test_checkpoints_that_are_not_supported_yet_say_so(name: str, words: str) -> None:
+    refused(golden.CHECKPOINTS / name, words)
+
+
+def test_an_adapter_without_a_config_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused(tmp_path, "adapter")
+
+
+def test_model_base_quantised_weights_and_split_devices_are_refused_for_now() -> None:
+    path = str(golden.CHECKPOINTS / "llava-v1.5-tiny")
+    with pytest.raises(UserError, match=r"model_base .* merge"):
+        load_pretrained_model(path, "vicuna", "llava")
+    with pytest.raises(UserError, match="load_8bit"):
+        load_pretrained_model(path, None, "llava", load_8bit=True)
+    with pytest.raises(UserError, match="load_4bit"):
+        load_pretrained_model(path, None, "llava", load_4bit=True)
+    with pytest.raises(UserError, match="one device"):
+        load_pretrained_model(path, None, "llava", device_map={"a": 0, "b": 1})
+    with pytest.raises(UserError, match="Unknown options temperature"):
+        load_pretrained_model(path, None, "llava", temperature=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architectures": ["LlavaMPTForCausalLM"]}, "MPT model"),
+        ({"model_type": "mpt"}, "MPT model"),
+        ({"architectures": ["LlavaQwenForCausalLM"]}, "LlavaQwenForCausalLM; supported are"),
+        ({"mm_projector_type": "linear"}, "projector of type 'linear'"),
+        ({"mm_vision_tower": None, "mm_hidden_size": 64}, "names no mm_vision_tower"),
+        ({"mm_vision_tower": "clip-gone"}, "vision tower clip-gone .* missing. Put its folder beside"),
+        ({"mm_vision_tower": "openai/clip-gone"}, "vision tower openai/clip-gone .* missing"),
+        ({"vocab_size": 2010}, "embeddings for 2000 tokens, but its config.json says vocab_size 2010"),
+        ({"hidden_size": 32}, "do not belong to this config.json|has shape"),
+        ({"num_hidden_layers": 3}, "lacks 9 of"),
+        ({"num_hidden_layers": 1}, "has no place"),
+        ({"hidden_size": "many"}, "config.json"),
+        ({"mm_vision_select_feature": "all"}, "mm_vision_select_feature 'all'"),
+        ({"mm_use_im_start_end": True}, "tokenizer .* has 2002 tokens, the model only 2000"),
+    ],
+)
+def test_configs_that_do_not_fit_are_explained(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    refused(copied(tmp_path, **changes), words)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / SHARD).unlink()
+    assert SHARD in refused(folder, "lacks 1 of its 2 shards")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for shard in folder.glob("pytorch_model*"):
+        shard.unlink()
+    (folder / "mm_projector.bin").unlink()
+    refused(folder, "holds no weights: expected one of")
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}'])
+def test_an_index_without_a_map_is_refused(index: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / INDEX).write_text(index)
+    refused(folder, "has no weight_map")
+
+
+@pytest.mark.parametrize("file", ["../evil.bin", "/etc/passwd"])
+def test_an_index_may_not_point_outside_its_folder(file: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": file}}))
+    refused(folder, "points outside its folder")
+
+
+def test_an_index_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"]["model.layers.9.mlp.up_proj.weight"] = SHARD
+    (folder / INDEX).write_text(json.dumps(index))
+    refused(folder, "lacks 1 tensors that the index names, first model.layers.9")
+
+
+def test_a_weight_missing_from_a_single_file_is_named(tmp_path: Path) -> None:
+    def without_head(state: State) -> None:
+        del state["lm_head.weight"]
+
+    refused(rewritten(copied(tmp_path), one_bin, without_head), r"lacks 1 of \d+ weights, first lm_head.weight")
+
+
+def test_a_surplus_weight_is_named(tmp_path: Path) -> None:
+    def with_surplus(state: State) -> None:
+        state["model.mm_resampler.query"] = torch.zeros(2)
+
+    refused(rewritten(copied(tmp_path), one_bin, with_surplus), "model.mm_resampler.query, for which .* no place")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 300, 0.5, 0.999])
+def test_truncated_files_are_noticed(kept: float, tmp_path: Path) -> None:
+    for save, pattern in ((one_bin, "*model.bin"), (one_safetensors, "*.safetensors")):
+        folder = rewritten(copied(tmp_path / save.__name__), save)
+        file = next(folder.glob(pattern))
+        data = file.read_bytes()
+        file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+        refused(folder, "damaged or cut off|is cut off")
+
+
+def test_a_pickle_that_is_more_than_tensors_is_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    writers: tuple[Callable[[Any, Path], Any], ...] = (torch.save, _write_pickle)
+    for i, write in enumerate(writers):
+        folder = copied(tmp_path / str(i))
+        write({"lm_head.weight": Trap(marker)}, folder / SHARD)
+        refused(folder, "plain tensors, which is never loaded|damaged")
+    folder = rewritten(copied(tmp_path / "3"), one_bin)
+    torch.save([torch.zeros(2)], folder / "pytorch_model.bin")
+    refused(folder, "not a table of plain tensors")
+    assert not marker.exists()
+
+
+def test_code_in_a_checkpoint_folder_is_never_imported(tmp_path: Path) -> None:
+    marker = tmp_path / "imported"
+    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nfrom transformers import *\nEvil = LlamaTokenizer\n"
+    original, modern = copied(tmp_path), hugging_face(tmp_path / "hf")
+    for folder in (original, modern):
+        (folder / "evil.py").write_text(code)
+        names = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+        change_json(folder / "config.json", auto_map=names)
+        change_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
+    for folder in (modern, tmp_path / "clip-tiny-56"):
+        change_json(folder / "preprocessor_config.json", auto_map={"AutoImageProcessor": "evil.Evil"})
+    for folder in (original, modern):
+        load(str(folder), device="cpu")
+    assert not marker.exists()
+    assert not any("evil" in name for name in sys.modules)
+
+
+def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / "tokenizer.model").unlink()
+    refused(folder, "has no tokenizer.model: copy it")
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / "tokenizer.model").write_bytes(b"no protobuf")
+    refused(folder, "tokenizer in .* is damaged")
+
+
+def test_a_damaged_image_processor_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (tmp_path / "clip-tiny-56" / "preprocessor_config.json").write_text("{")
+    refused(folder, "preprocessor_config.json cannot be read")
+
+
+def test_unknown_options_list_what_is_known() -> None:
+    path = golden.CHECKPOINTS / "llava-v1.5-tiny"
+    assert "vicuna_v1" in refused(path, "Unknown conv_mode 'vicuna'", conv_mode="vicuna")
+    refused(path, "Unknown dtype 'int8': use auto, float32, bfloat16, float16", dtype="int8")
+    for device, words in (("gpu", "Unknown device"), ("cuda:99", "There is no device"), ("meta", "There is no device")):
+        with pytest.raises(UserError, match=words):
+            load(str(path), device=device)
+    refused(path, "attn_implementation", attn_implementation="magic")
+
+
+def test_layouts_are_told_apart_by_architecture_and_keys(tmp_path: Path) -> None:
+    assert kind_of(golden.CHECKPOINTS / "llava-v1.5-tiny") is Kind.ORIGINAL
+    assert kind_of(hugging_face(tmp_path)) is Kind.HUGGING_FACE
+    change_json(tmp_path / "config.json", architectures=["LlamaForCausalLM"], model_type="llama")
+    assert kind_of(tmp_path) is Kind.OTHER
+
+
+def test_a_home_folder_and_relative_paths_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(golden.CHECKPOINTS))
+    assert resolve("~/clip-tiny-56").is_dir()
+    monkeypatch.chdir(golden.CHECKPOINTS)
+    assert resolve("llava-v1.5-tiny").is_dir()
+
+
+def test_an_absolute_vision_tower_path_is_taken(tmp_path: Path) -> None:
+    folder = copied(tmp_path, mm_vision_tower=str(tmp_path / "clip-tiny-56"))
+    assert load(str(folder), device="cpu").image_processor.crop_size["height"] == 56
+
+
+def test_sharded_safetensors_may_lack_nothing(tmp_path: Path) -> None:
+    folder = rewritten(copied(tmp_path), sharded_safetensors)
+    next(folder.glob("model-00001*")).unlink()
+    refused(folder, "lacks 1 of its 2 shards")
