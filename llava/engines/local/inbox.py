@@ -22,10 +22,10 @@ class Job:
 
     def send(self, item: Delta | Exception) -> None:
         """From any thread: a piece of the answer, or the error that ends it."""
-        with suppress(RuntimeError):  # the reader's loop was closed: nobody waits any more
+        try:
             self._loop.call_soon_threadsafe(self._outbox.put_nowait, item)
-            return
-        self.cancelled = True
+        except RuntimeError:  # the reader's loop was closed: nobody waits any more
+            self.cancelled = True
 
     async def receive(self) -> Delta:
         """The next piece; raises the error that ended the call."""

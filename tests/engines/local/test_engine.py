@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
@@ -21,14 +21,22 @@ from llava.model.loaded import Loaded
 from tests.factories import image, until
 
 RED = image("red")
+Threads = Callable[[], set[threading.Thread]]
 
 
 def call(question: str = "what is in the box?", max_tokens: int = 20, **sampling: object) -> Call:
     return Call("answer", Chat.ask(question, [RED]), Sampling(max_tokens=max_tokens, **sampling))  # type: ignore[arg-type]
 
 
-def model_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "llava-model"]
+@pytest.fixture
+def model_threads() -> Threads:
+    """Gives the model threads that this test has started and that still run."""
+
+    def running() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "llava-model"}
+
+    before = running()
+    return lambda: running() - before
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ class Gate:
         self._open.set()
 
 
-def test_a_checkpoint_folder_becomes_an_engine(tiny_llava: Path) -> None:
+def test_a_checkpoint_folder_becomes_an_engine(tiny_llava: Path, model_threads: Threads) -> None:
     async def main() -> Reply:
         engine = connect(tiny_llava, device="cpu", dtype="float32", max_waiting=3, threads=1)
         assert isinstance(engine, Engine)
@@ -76,13 +84,13 @@ def test_a_checkpoint_folder_becomes_an_engine(tiny_llava: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"device": "gpu"}, {"dtype": "int7"}, {"conv_mode": "vicuna_v9"}, {"max_waiting": -1}, {"threads": 0}])
-def test_wrong_options_are_refused(tiny_llava: Path, options: dict[str, object]) -> None:
+def test_wrong_options_are_refused(tiny_llava: Path, options: dict[str, object], model_threads: Threads) -> None:
     with pytest.raises(UserError):
         connect(tiny_llava, **options)
     assert not model_threads()
 
 
-def test_fifty_mixed_calls_with_random_cancellations_answer_as_if_alone(loaded: Loaded) -> None:
+def test_fifty_mixed_calls_with_random_cancellations_answer_as_if_alone(loaded: Loaded, model_threads: Threads) -> None:
     draw = random.Random(3)
     calls = [
         Call(
@@ -185,7 +193,7 @@ def test_more_than_the_waiting_calls_is_overloaded_and_the_others_finish(loaded:
     asyncio.run(main())
 
 
-def test_closing_ends_the_running_and_the_waiting_calls_and_none_hangs(loaded: Loaded) -> None:
+def test_closing_ends_the_running_and_the_waiting_calls_and_none_hangs(loaded: Loaded, model_threads: Threads) -> None:
     gate = Gate()
 
     async def main() -> None:
@@ -242,7 +250,7 @@ def test_several_event_loops_share_one_engine(loaded: Loaded) -> None:
     assert len(set(texts)) == 1
 
 
-def test_an_engine_that_is_dropped_takes_its_thread_with_it(loaded: Loaded) -> None:
+def test_an_engine_that_is_dropped_takes_its_thread_with_it(loaded: Loaded, model_threads: Threads) -> None:
     engine = LocalEngine(loaded)
     asyncio.run(generate(engine, call()))
     assert model_threads()
