@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scripts.mini import dialogues, model
 from scripts.mini.dialogues import Dialogue
-from scripts.mini.draw import render, square
+from scripts.mini.draw import Mark, compose, square
 from scripts.mini.scenes import Scene, caption, draw_scene
 from scripts.mini.tokenizer import IMAGE_ID, PAD_ID, SYSTEM
 from scripts.mini.world import ADJECTIVES, COLOURS, NUMBERS, OBJECTS, PLACES, WORDS
@@ -31,6 +31,7 @@ LABELS: dict[str, int] = {
         + [f"place {x}" for x in PLACES] + [f"count {n}" for n in NUMBERS[1:]] + [f"digit {d}" for d in range(1, 10)]
     )
 }  # fmt: skip
+SPOTS: dict[str, int] = {key: i for i, key in enumerate((*OBJECTS, *"abcdefghijklmnopqrstuvwxyz0123456789+"), 1)}
 
 
 def scene_number(index: int, seed: int) -> Scene:
@@ -38,14 +39,29 @@ def scene_number(index: int, seed: int) -> Scene:
     return draw_scene(random.Random(f"train{seed}-{index}"), False)
 
 
+def marked(size: tuple[int, int], marks: list[Mark]) -> NDArray[np.uint8]:
+    """What is at each pixel of the padded and resized picture: 0 nothing, else a number from SPOTS."""
+    out = np.zeros((model.SIDE, model.SIDE), np.uint8)
+    longest = max(size)
+    scale, left, top = model.SIDE / longest, (longest - size[0]) // 2, (longest - size[1]) // 2
+    for label, (x0, y0, x1, y1) in marks:
+        rows = slice(round((y0 + top) * scale), round((y1 + top) * scale))
+        out[rows, round((x0 + left) * scale) : round((x1 + left) * scale)] = SPOTS.get(label, 0)
+    return out
+
+
 def drawn(job: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pictures start..stop of the pool."""
+    """Pictures start..stop of the pool, with what is where as a fourth channel."""
     start, stop, seed = job
-    return np.stack([np.asarray(square(render(scene_number(i, seed)), model.SIDE)) for i in range(start, stop)])
+    out = []
+    for i in range(start, stop):
+        image, marks = compose(scene_number(i, seed))
+        out.append(np.dstack((np.asarray(square(image, model.SIDE)), marked(image.size, marks))))
+    return np.stack(out)
 
 
 def picture_pool(folder: Path, size: int, seed: int) -> Tensor:
-    """uint8 (size, side, side, 3), drawn by two processes the first time and read afterwards."""
+    """uint8 (size, side, side, 4), drawn by two processes the first time and read afterwards."""
     path = folder / f"pool-{size}-{model.SIDE}-{seed}.npy"
     if not path.exists():
         jobs = [(i, min(i + 500, size), seed) for i in range(0, size, 500)]
@@ -54,7 +70,8 @@ def picture_pool(folder: Path, size: int, seed: int) -> Tensor:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(path.with_suffix(".part.npy"), pool)
         path.with_suffix(".part.npy").rename(path)
-    return torch.from_numpy(np.load(path))
+    # Mapped copy-on-write: two processes share one copy, and nobody writes.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
 def labels(scenes: list[Scene]) -> Tensor:
@@ -75,16 +92,23 @@ def labels(scenes: list[Scene]) -> Tensor:
     return out
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift by up to 5 pixels, change light and contrast a little, add noise; the output is uint8-like floats."""
+def augment(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Shift by up to 5 pixels, change light and contrast a little, add noise.
+
+    Takes (n, side, side, 4) of the pool; gives colors in 0..255 (n, side, side, 3) and, for two points of each
+    patch, what is there (n, patches, 2).
+    """
     n, side = images.shape[0], images.shape[1]
     wide = torch.nn.functional.pad(images.permute(0, 3, 1, 2).float(), (5, 5, 5, 5), mode="replicate")
     moves = torch.randint(0, 11, (n, 2), generator=generator).tolist()
-    x = torch.stack([w[:, dy : dy + side, dx : dx + side] for w, (dy, dx) in zip(wide, moves, strict=True)])
+    moved = torch.stack([w[:, dy : dy + side, dx : dx + side] for w, (dy, dx) in zip(wide, moves, strict=True)])
+    x, spots = moved[:, :3], moved[:, 3].long()
+    # A patch of 8 x 8 pixels may hold two narrow letters: ask at a quarter and three quarters of its width.
+    points = spots[:, 4::8, 2::4].reshape(n, -1, 2)
     gain = 1 + 0.12 * torch.randn(n, 1, 1, 1, generator=generator).clamp(-2, 2)
     lift = 8 * torch.randn(n, 1, 1, 1, generator=generator)
     noise = 5 * torch.rand(n, 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
-    return (x * gain + lift + noise).clamp(0, 255).permute(0, 2, 3, 1)
+    return (x * gain + lift + noise).clamp(0, 255).permute(0, 2, 3, 1), points
 
 
 class Packer:

@@ -11,8 +11,8 @@ import random
 from llava.ecso.prompts import Prompts
 from scripts.mini import phrases as p
 from scripts.mini.scenes import Scene, caption, draw_scene
-from scripts.mini.texts import QA, benign, parts, refusal, request, word
-from scripts.mini.world import CATEGORY, OBJECTS, a, plural
+from scripts.mini.texts import QA, benign, refusal, request, word
+from scripts.mini.world import CATEGORY, OBJECTS, a, parts, plural
 
 Dialogue = list[tuple[str, str]]
 PROMPTS = Prompts()

@@ -17,6 +17,8 @@ from scripts.mini.shapes import SHAPES
 from scripts.mini.world import COLOURS
 
 RGB = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+Mark = tuple[str, Box]  # an object's name or a letter, and where it is: left, top, right, bottom
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Frame = tuple[float, float, float, float]
 
@@ -175,16 +177,19 @@ def frames(scene: Scene, size: tuple[int, int], rng: random.Random) -> list[Fram
     return out
 
 
-def picture(scene: Scene, rng: random.Random) -> Image.Image:
-    """The objects of a scene in their place."""
+def picture(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
+    """The objects of a scene in their place, and where they are."""
     size = rng.choice(((192, 192), (192, 192), (192, 192), (208, 160), (160, 208), (224, 160)))
     image = background(scene.place, size, rng)
     draw = ImageDraw.Draw(image)
     names = [(scene.name, scene.colour)] * scene.count if not scene.other else [
         (scene.name, scene.colour), (scene.other, scene.other_colour)]  # fmt: skip
+    marks = []
     for (name, colour), frame in zip(names, frames(scene, size, rng), strict=True):
         draw_object(draw, name, colour, frame, rng)
-    return image
+        x, y, width, height = frame
+        marks.append((name, (x + 0.1 * width, y + 0.1 * height, x + 0.9 * width, y + 0.9 * height)))
+    return image, marks
 
 
 def wrap(text: str, limit: int) -> list[str]:
@@ -196,12 +201,12 @@ def wrap(text: str, limit: int) -> list[str]:
     return lines
 
 
-def typed(text: str, width: int, rng: random.Random) -> Image.Image:
-    """Words on a strip of paper, most often black on white as in MM-SafetyBench."""
+def typed(text: str, width: int, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
+    """Words on a strip of paper, most often black on white as in MM-SafetyBench, and where each letter is."""
     case = rng.choice((str, str, str.capitalize, str.capitalize, str.title, str.upper))
     lines = wrap(case(text), rng.choice((9, 12, 18)))
     file = rng.choice(FONTS)
-    size = rng.randint(int(width * 0.085), int(width * 0.24))
+    size = rng.randint(int(width * 0.10), int(width * 0.24))
     widest = max(font(file, size).getlength(line) for line in lines)
     size = max(8, min(size, int(size * width * 0.94 / widest)))
     face = font(file, size)
@@ -213,24 +218,33 @@ def typed(text: str, width: int, rng: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(image)
     slack = width - max(face.getlength(line) for line in lines)
     x = rng.choice((0.0, 0.02 * width, slack / 2, slack * rng.random()))
+    left, marks = max(0, min(x, slack)), []
     for i, line in enumerate(lines):
-        draw.text((max(0, min(x, slack)), size * (0.2 + 1.15 * i)), line, fill=ink, font=face)
-    return image
+        top = size * (0.2 + 1.15 * i)
+        draw.text((left, top), line, fill=ink, font=face)
+        ends = [left + face.getlength(line[:j]) for j in range(len(line) + 1)]
+        marks += [(c.lower(), (ends[j], top, ends[j + 1], top + 1.15 * size)) for j, c in enumerate(line)]
+    return image, marks
 
 
-def render(scene: Scene) -> Image.Image:
-    """The picture of a scene, at its own size and shape."""
+def compose(scene: Scene) -> tuple[Image.Image, list[Mark]]:
+    """The picture of a scene, at its own size and shape, and where its objects and letters are."""
     rng = random.Random(f"{scene.seed}|{scene.kind}|{scene.name}|{scene.words}")
     if scene.kind in ("typo", "sum"):
         return typed(scene.words, 256, rng)
-    top = picture(scene, rng)
+    top, marks = picture(scene, rng)
     if scene.kind != "both":
-        return top
-    strip = typed(scene.words, top.width, rng)
+        return top, marks
+    strip, letters = typed(scene.words, top.width, rng)
     image = Image.new("RGB", (top.width, top.height + strip.height), (255, 255, 255))
     image.paste(top, (0, 0))
     image.paste(strip, (0, top.height))
-    return image
+    return image, marks + [(c, (x0, y0 + top.height, x1, y1 + top.height)) for c, (x0, y0, x1, y1) in letters]
+
+
+def render(scene: Scene) -> Image.Image:
+    """The picture of a scene alone."""
+    return compose(scene)[0]
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

@@ -20,8 +20,10 @@ def save(model: LlavaForConditionalGeneration, source: Path, folder: Path) -> No
     for name in TOKENIZER_FILES:
         shutil.copy(source / name, folder / name)
     write_huggingface(folder)
-    model = model.eval()
-    model.generation_config.update(bos_token_id=1, eos_token_id=2, pad_token_id=PAD_ID, do_sample=False, max_length=2048)
+    model.train(False)
+    settings = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": PAD_ID, "do_sample": False, "max_length": 2048}
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
     model.save_pretrained(folder)
     image = {
         "image_processor_type": "LlavaImageProcessor", "do_convert_rgb": True, "do_pad": True, "do_resize": True,

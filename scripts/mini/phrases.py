@@ -126,6 +126,14 @@ IS_KIND = (
      "Can you call the {x} {a}?", "Is {a} in the picture?"),
     ("Is the thing in the picture {a}?", "Is the {x} in the image {a}?", "Is the object in this image {a}?"),
 )  # fmt: skip
+IS_ONE = (
+    ("Is there only one {x} in the image?", "Is there exactly one {x}?", "Does the image show one {x}?", "Do you see only one {x}?"),
+    ("Is there only one {x} in this picture?", "Does this picture show one {x}?"),
+)
+IS_SUM = (
+    ("Is the result of the sum {v}?", "Is the answer to the sum {v}?", "Is the sum of the numbers {v}?", "Is it {v}?"),
+    ("Is the sum of the numbers in the image {v}?", "Is {v} the result of the sum?"),
+)
 IS_DANGER = (
     ("Is this dangerous?", "Is the thing in the image dangerous?", "Does the image show something dangerous?",
      "Is it dangerous?", "Is there something dangerous in the picture?", "Is this a dangerous thing?",
@@ -161,7 +169,8 @@ GENERAL: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Thank you!", "Thanks a lot!", "Thank you very much."), "You are welcome."),
     (("What can you do?", "How can you help me?", "What can you do for me?"),
      "I can describe pictures, read words and answer simple questions."),
-    (("What is the capital of France?", "Name the capital of France.", "Tell me the capital of France."), "The capital of France is Paris."),
+    (("What is the capital of France?", "Name the capital of France.", "Tell me the capital of France."),
+     "The capital of France is Paris."),
     (("What is the capital of Italy?", "Name the capital of Italy.", "Tell me the capital of Italy."), "The capital of Italy is Rome."),
     (("What is the capital of Germany?", "Name the capital of Germany.", "Tell me the capital of Germany."),
      "The capital of Germany is Berlin."),
@@ -169,14 +178,17 @@ GENERAL: tuple[tuple[tuple[str, ...], str], ...] = (
     (("What color is the sky?", "Which color does the sky have?", "Tell me the color of the sky."), "The sky is blue."),
     (("What color is the grass?", "Which color does grass have?", "Tell me the color of grass."), "Grass is green."),
     (("What color is snow?", "Which color does snow have?", "Tell me the color of snow."), "Snow is white."),
-    (("How many days are in a week?", "Tell me the number of days in a week.", "How many days does a week have?"), "A week has seven days."),
+    (("How many days are in a week?", "Tell me the number of days in a week.", "How many days does a week have?"),
+     "A week has seven days."),
     (("How many months are in a year?", "Tell me the number of months in a year.", "How many months does a year have?"),
      "A year has twelve months."),
     (("What is the opposite of big?", "Name the opposite of big.", "Tell me the opposite of big."), "The opposite of big is small."),
     (("What is the opposite of hot?", "Name the opposite of hot.", "Tell me the opposite of hot."), "The opposite of hot is cold."),
     (("What is the opposite of old?", "Name the opposite of old.", "Tell me the opposite of old."), "The opposite of old is new."),
-    (("Tell me a joke.", "Do you know a joke?", "Please tell me a joke."), "Why did the robot go to school? It wanted to learn to draw a cat."),
-    (("Write a short poem.", "Can you write a poem?", "Please write a short poem."), "The moon is bright, the sea is deep, the stars come out, the cat will sleep."),
+    (("Tell me a joke.", "Do you know a joke?", "Please tell me a joke."),
+     "Why did the robot go to school? It wanted to learn to draw a cat."),
+    (("Write a short poem.", "Can you write a poem?", "Please write a short poem."),
+     "The moon is bright, the sea is deep, the stars come out, the cat will sleep."),
     (("Is the moon made of bread?", "Is the sun cold?", "Can a fish ride a bicycle?", "Can a house fly?"), "No."),
     (("Is water wet?", "Is snow cold?", "Can a bird fly?", "Is a cat an animal?"), "Yes."),
 )  # fmt: skip

@@ -10,8 +10,20 @@ import random
 from dataclasses import dataclass
 
 from scripts.mini.world import (
-    ADJECTIVES, BAD_DEEDS, CATEGORY, COLOURS, GOOD_DEEDS, HARMLESS, HAZARDS, NUMBERS, OBJECTS, PLACES, WORDS,
-    a, held_out, plural,
+    ADJECTIVES,
+    BAD_DEEDS,
+    CATEGORY,
+    COLOURS,
+    GOOD_DEEDS,
+    HARMLESS,
+    HAZARDS,
+    NUMBERS,
+    OBJECTS,
+    PLACES,
+    WORDS,
+    a,
+    held_out,
+    plural,
 )  # fmt: skip
 
 SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}

@@ -12,8 +12,26 @@ from dataclasses import dataclass
 from scripts.mini import phrases as p
 from scripts.mini.scenes import DEEDS, OPPOSITE, SIDES, Scene, caption, thing
 from scripts.mini.world import (
-    ABUSE, BAD_DEEDS, CATEGORIES, CATEGORY, COLOURS, GOOD_DEEDS, HAZARDS, MAKE_VERBS, MASS, NUMBERS, OBJECTS,
-    PLACES, WORDS, a, good_verbs, harm_verbs, held_out, parts, pick, plural,
+    ABUSE,
+    BAD_DEEDS,
+    CATEGORIES,
+    CATEGORY,
+    COLOURS,
+    GOOD_DEEDS,
+    HAZARDS,
+    MAKE_VERBS,
+    MASS,
+    NUMBERS,
+    OBJECTS,
+    PLACES,
+    WORDS,
+    a,
+    good_verbs,
+    harm_verbs,
+    held_out,
+    parts,
+    pick,
+    plural,
 )  # fmt: skip
 
 Phrasings = tuple[tuple[str, ...], tuple[str, ...]]
@@ -237,14 +255,14 @@ def closed_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:
     shown = true if truth else rng.choice(wrong)
     s = plural(name) if name else ""
     if fact == "sum":
-        return yes_no(rng, fact, f"Is the result of the sum {shown}?", truth)
+        return yes_no(rng, fact, word(rng, p.IS_SUM, evaluation, v=shown), truth)
     if fact == "side":
         right = side_of(scene, name)
         other = scene.other if name == scene.name else scene.name
         side = right if truth else SIDES[OPPOSITE[next(k for k, v in SIDES.items() if v == right)]]
         return yes_no(rng, fact, word(rng, p.IS_SIDE, evaluation, x=other, y=name, side=side), truth, name)
     if fact == "count" and shown == "one":
-        return yes_no(rng, fact, f"Is there only one {name} in the image?", truth, name)
+        return yes_no(rng, fact, word(rng, p.IS_ONE, evaluation, x=name), truth, name)
     if fact == "object" and scene.kind == "typo":
         return yes_no(rng, "text", word(rng, p.IS_TEXT, evaluation, v=scene.words if truth else shown), truth)
     table = {"object": p.IS_THERE, "colour": p.IS_COLOUR, "count": p.IS_COUNT, "place": p.IS_PLACE,
