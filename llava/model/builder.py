@@ -16,7 +16,7 @@ from llava.mm_utils import get_model_name_from_path
 from llava.model import huggingface
 from llava.model.folder import Kind, kind_of, read_json, resolve
 from llava.model.loaded import Loaded
-from llava.model.options import attention_for, check_quantization, device_for, dtype_for
+from llava.model.options import How, attention_for, device_for, dtype_for, quantization_for
 from llava.model.original import Original
 from llava.model.templates import template_for
 
@@ -35,21 +35,7 @@ def load(
     bfloat16 or float16. `conv_mode`: a name from `conv_templates` instead of the one that the model's name suggests.
     Raises `CheckpointError` and `UserError` with what to do.
     """
-    where, attention = device_for(device), attention_for(attn_implementation)
-    name = _name(target)
-    template = template_for(name, conv_mode)
-    folder = resolve(target)
-    kind = kind_of(folder)
-    config = read_json(folder / "config.json")
-    precision = dtype_for(dtype, where, config.get("torch_dtype") or config.get("dtype"))
-    if kind is Kind.OTHER:
-        from llava.model.generic import load_generic  # other models go through their own processor
-
-        return load_generic(folder, name=name, device=where, dtype=precision, attn_implementation=attention)
-    reader = _original if kind is Kind.ORIGINAL else _hugging_face
-    loaded = reader(folder, name, template, device=where, dtype=precision, attn_implementation=attention)
-    _check_vocabulary(loaded, folder)
-    return loaded
+    return _load(target, How(device_for(device), dtype_for(dtype), attention_for(attn_implementation)), conv_mode)
 
 
 def load_pretrained_model(
@@ -66,39 +52,54 @@ def load_pretrained_model(
     """LLaVA's (tokenizer, model, image_processor, context_len), with LLaVA's signature; `model_name` may be anything.
 
     `model.generate(ids, images=...)` takes what LLaVA's takes. Where there is no CUDA, the device is chosen as by `load`; weights are
-    float16 on CUDA and float32 on a CPU, unless `torch_dtype` says otherwise. `context_len` is LLaVA's informative
-    number: `max_sequence_length` of the config or 2048. Raises `CheckpointError` and `UserError`.
+    float16 on CUDA and float32 on a CPU, unless `torch_dtype` says otherwise. `load_8bit` and `load_4bit` need CUDA and bitsandbytes.
+    `context_len` is LLaVA's informative number: `max_sequence_length` of the config or 2048. Raises `CheckpointError` and `UserError`.
     """
     if model_base is not None:
         raise UserError("model_base (LoRA and projector-only checkpoints) is not supported yet: merge the checkpoint into its base first.")
-    if load_8bit or load_4bit:
-        check_quantization(load_8bit, load_4bit)
     _check_device_map(device_map)
     dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", None))
     attention = "flash_attention_2" if use_flash_attn else kwargs.pop("attn_implementation", None)
     if kwargs:
         raise UserError(f"Unknown options {', '.join(sorted(kwargs))}: known are torch_dtype and attn_implementation.")
-    where = device if device != "cuda" or torch.cuda.is_available() else "auto"
-    if dtype is None and device_for(where).type == "cuda":
+    where = device_for(device if device != "cuda" or torch.cuda.is_available() else "auto")
+    if dtype is None and where.type == "cuda":
         dtype = torch.float16
-    loaded = load(
-        model_path, device=where, dtype=None if dtype is None else str(dtype).removeprefix("torch."), attn_implementation=attention
-    )
+    how = How(where, dtype_for(dtype), attention_for(attention), quantization_for(load_8bit, load_4bit))
+    loaded = _load(model_path, how)
     context_len = int(getattr(loaded.model.config, "max_sequence_length", 2048))
     return loaded.tokenizer, loaded.model, loaded.image_processor, context_len
 
 
-def _original(folder: Path, name: str, template: Conversation, **how: Any) -> Loaded:
+def _load(target: str, how: How, conv_mode: str | None = None) -> Loaded:
+    name = _name(target)
+    template = template_for(name, conv_mode)
+    folder = resolve(target)
+    kind = kind_of(folder)
+    config = read_json(folder / "config.json")
+    how = how.settled(config.get("torch_dtype") or config.get("dtype"))
+    if kind is Kind.OTHER:
+        if conv_mode is not None or how.quantization is not None:
+            raise UserError(f"{name} is no LLaVA 1.5 model and renders its own prompts: leave out conv_mode, load_8bit and load_4bit.")
+        from llava.model.generic import load_generic  # not needed for LLaVA
+
+        return load_generic(folder, name=name, device=how.device, dtype=how.dtype, attn_implementation=how.attn_implementation)
+    loaded = (_original if kind is Kind.ORIGINAL else _hugging_face)(folder, name, template, how)
+    _check_vocabulary(loaded, folder)
+    return loaded
+
+
+def _original(folder: Path, name: str, template: Conversation, how: How) -> Loaded:
     original = Original.open(folder)
     tokenizer = original.load_tokenizer()
-    model = original.load(**how)
+    model = original.load(how)
     return Loaded(model, tokenizer, original.load_image_processor(), _context(model.config), name, template)
 
 
-def _hugging_face(folder: Path, name: str, template: Conversation, **how: Any) -> Loaded:
+def _hugging_face(folder: Path, name: str, template: Conversation, how: How) -> Loaded:
     tokenizer = huggingface.load_tokenizer(folder)
     processor = huggingface.load_image_processor(folder)
-    model = huggingface.load_model(folder, **how)
+    model = huggingface.load_model(folder, how)
     image_token = huggingface.image_token(tokenizer, model.config)
     return Loaded(model, tokenizer, processor, _context(model.config), name, template, image_token=image_token)
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from llava.errors import CheckpointError
 
 
-def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], *, device: torch.device, dtype: torch.dtype, where: Path) -> None:
-    """Copy `tensors` (name in the model, values) to `device` and `dtype`; raises `CheckpointError` unless all fit and none is missing.
+def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], *, device: torch.device, dtype: torch.dtype | None, where: Path) -> None:
+    """Copy `tensors` (name in the model, values) to `device` and `dtype` (None: as stored).
 
-    `where` names the checkpoint in errors.
+    Raises `CheckpointError` unless all fit and none is missing; `where` names the checkpoint in errors.
     """
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
     embedding = _name_of(model, model.get_input_embeddings())
@@ -53,6 +53,22 @@ def make_buffers(model: nn.Module, device: torch.device) -> None:
                 raise CheckpointError(f"This version of transformers has a buffer {name} that is not known here: use a tested version.")
 
 
+def add_image_row(model: Any) -> None:
+    """Give a filled model the row for the image token that `fill` makes."""
+    old = model.get_input_embeddings()
+    words = _longer(old.weight.detach())
+    longer = nn.Embedding(words.shape[0], words.shape[1], padding_idx=old.padding_idx, device="meta")
+    longer.weight = nn.Parameter(words, requires_grad=False)
+    model.set_input_embeddings(longer)
+
+
+def _longer(words: Tensor) -> Tensor:
+    """A copy with a row of zeros more."""
+    longer = words.new_zeros(words.shape[0] + 1, *words.shape[1:])
+    longer[:-1] = words
+    return longer
+
+
 def _with_image_row(words: Tensor, shape: torch.Size, where: Path) -> Tensor:
     """The word embeddings and one row more, for the image token; it is always overwritten by an image's features."""
     if words.shape[1:] != shape[1:]:
@@ -62,9 +78,7 @@ def _with_image_row(words: Tensor, shape: torch.Size, where: Path) -> Tensor:
             f"{where} has word embeddings for {words.shape[0]} tokens, but its config.json says vocab_size {shape[0] - 1}: "
             "correct vocab_size or copy the checkpoint again."
         )
-    longer = words.new_zeros(shape)
-    longer[:-1] = words
-    return longer
+    return _longer(words)
 
 
 def _misfit(where: Path, name: str, found: torch.Size, expected: torch.Size) -> str:

@@ -20,6 +20,7 @@ _CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "tokenizer.model", "*.j
 _TOWER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
 _HF_LLAVA = "LlavaForConditionalGeneration"
 _MERGE = "merge it into its base model first (LLaVA's scripts/merge_lora_weights.py) and give the merged folder."
+_LLAVA_ROLES = ("USER", "[INST]")  # in the chat templates of Vicuna, Llama 2 and Mistral
 _MPT = ("LlavaMptForCausalLM", "LlavaMPTForCausalLM")
 
 
@@ -72,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent} has no {path.name}: is it a checkpoint folder, completely copied?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: copy the checkpoint again.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is not a JSON object: copy the checkpoint again.")
@@ -93,11 +94,28 @@ def kind_of(folder: Path) -> Kind:
     if config.get("model_type") in ("mpt", "llava_mpt") or any(name in _MPT for name in architectures):
         raise CheckpointError(f"{folder} is an MPT model, which is not supported: use a LLaVA checkpoint on Llama (v1.5).")
     if _HF_LLAVA in architectures or (config.get("model_type") == "llava" and "text_config" in config):
-        return Kind.HUGGING_FACE
+        return Kind.HUGGING_FACE if _speaks_as_llava(folder, config) else Kind.OTHER
     if any(key.startswith("mm_") for key in config):
         _check_whole(folder, config)
         return Kind.ORIGINAL
     return Kind.OTHER
+
+
+def _speaks_as_llava(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether prompts and pixels are LLaVA 1.5's: transformers' class also serves other towers (Pixtral, SigLIP) and other prompts."""
+    tower = (config.get("vision_config") or {}).get("model_type", "clip_vision_model")
+    template = _chat_template(folder)
+    return tower == "clip_vision_model" and (template is None or any(role in template for role in _LLAVA_ROLES))
+
+
+def _chat_template(folder: Path) -> str | None:
+    if (folder / "chat_template.jinja").exists():
+        return (folder / "chat_template.jinja").read_text("utf-8", "replace")
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        template = read_json(folder / name).get("chat_template") if (folder / name).exists() else None
+        if template:
+            return str(template)
+    return None
 
 
 def _check_whole(folder: Path, config: dict[str, Any]) -> None:

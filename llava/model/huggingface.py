@@ -9,15 +9,16 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from llava.errors import CheckpointError
 from llava.model.folder import read_json
 from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.options import How
 
 # What transformers, torch and safetensors raise for files that they cannot read.
 UNREADABLE = (
@@ -35,17 +36,23 @@ UNREADABLE = (
 )
 
 
-def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype, attn_implementation: str | None) -> LlavaLlamaForCausalLM:
+def load_model(folder: Path, how: How) -> LlavaLlamaForCausalLM:
     """The model in eval mode; raises `CheckpointError` for files that are missing, damaged or do not fit each other."""
+    return read_weights(folder, how, config=load_config(folder), local_files_only=True)
+
+
+def read_weights(folder: Path, how: How, *, state: dict[str, Tensor] | None = None, **options: Any) -> LlavaLlamaForCausalLM:
+    """The model from the folder's files, or from the tensors of `state` under transformers' names."""
     try:
         result: Any = LlavaForConditionalGeneration.from_pretrained(
-            folder,
-            config=load_config(folder),
-            dtype=dtype,
-            device_map={"": device},
-            attn_implementation=attn_implementation,
-            local_files_only=True,
+            folder if state is None else None,
+            state_dict=state,
+            dtype=how.dtype,
+            device_map={"": how.device},
+            attn_implementation=how.attn_implementation,
+            quantization_config=how.quantization,
             output_loading_info=True,
+            **options,
         )
     except UNREADABLE as error:
         raise CheckpointError(f"The weights in {folder} cannot be loaded ({first_line(error)}). Copy or download it again.") from error

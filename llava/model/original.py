@@ -20,9 +20,10 @@ from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaC
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, UserError
 from llava.model import huggingface, shards
-from llava.model.filling import fill
+from llava.model.filling import add_image_row, fill
 from llava.model.folder import read_json, resolve
 from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.options import How
 from llava.model.tokenizer import LlamaTokenizer
 
 _TEXT_CONFIGS: dict[str, Any] = {"LlavaLlamaForCausalLM": LlamaConfig, "LlavaMistralForCausalLM": MistralConfig}
@@ -135,10 +136,14 @@ class Original:
         ids = {name: settings.get(name, self.config.get(name)) for name in names}
         return GenerationConfig(**ids)  # type: ignore[no-untyped-call]
 
-    def load(self, *, device: torch.device, dtype: torch.dtype, attn_implementation: str | None) -> LlavaLlamaForCausalLM:
-        """The model in eval mode, its weights read straight to `device` and `dtype`."""
-        model = empty_model(self.hf_config(), dtype, attn_implementation)
-        fill(model, self.tensors(model), device=device, dtype=dtype, where=self.folder)
+    def load(self, how: How) -> LlavaLlamaForCausalLM:
+        """The model in eval mode, its weights read straight to the wanted device and dtype."""
+        model = empty_model(self.hf_config(), how)
+        if how.quantization is None:
+            fill(model, self.tensors(model), device=how.device, dtype=how.dtype, where=self.folder)
+        else:  # transformers' own reader quantises; the image token's row is put to it afterwards
+            model = huggingface.read_weights(self.folder, how, state=dict(self.tensors(model)), config=model.config)
+            add_image_row(model)
         model.generation_config = self.generation_config()
         model.train(False)
         return model
@@ -177,13 +182,13 @@ def rename(name: str, vision: str | None) -> str | None:
     return name
 
 
-def empty_model(config: LlavaConfig, dtype: torch.dtype, attn_implementation: str | None) -> LlavaLlamaForCausalLM:
+def empty_model(config: LlavaConfig, how: How) -> LlavaLlamaForCausalLM:
     """The model without memory for its weights (meta device), the input embedding one row longer than the vocabulary."""
     with torch.device("meta"):
         build: Any = LlavaLlamaForCausalLM._from_config
-        model: LlavaLlamaForCausalLM = build(config, dtype=dtype, attn_implementation=attn_implementation)
+        model: LlavaLlamaForCausalLM = build(config, dtype=how.dtype, attn_implementation=how.attn_implementation)
         old: Any = model.get_input_embeddings()
-        longer = nn.Embedding(old.num_embeddings + 1, old.embedding_dim, padding_idx=old.padding_idx, dtype=dtype)
+        longer = nn.Embedding(old.num_embeddings + 1, old.embedding_dim, padding_idx=old.padding_idx, dtype=how.dtype)
     model.set_input_embeddings(longer)
     return model
 

@@ -1,5 +1,6 @@
 """Checkpoints in transformers' own layout: the same tokens as transformers' tokenizer, the same answer as its model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from llava.chat import Chat, Image, Message
 from llava.errors import CheckpointError
 from llava.model.builder import load, load_pretrained_model
+from llava.model.folder import Kind, kind_of
 from llava.model.loaded import Loaded
 from llava.model.prompt import joined
 from tests.model.checkpoints import change_json, hugging_face
@@ -122,3 +124,26 @@ def test_transformers_layout_needs_its_image_token(tmp_path: Path) -> None:
     change_json(folder / "config.json", image_token_index=5)
     with pytest.raises(CheckpointError, match="no image token 5"):
         load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("template", "tower", "kind"),
+    [
+        (None, "clip_vision_model", Kind.HUGGING_FACE),
+        ("{{ 'USER: ' + m }}", "clip_vision_model", Kind.HUGGING_FACE),
+        ("{% if m.role == 'user' %}USER: {% endif %}", "clip_vision_model", Kind.HUGGING_FACE),
+        ("[INST] {{ m }} [/INST]", "clip_vision_model", Kind.HUGGING_FACE),
+        ("<|start_header_id|>{{ m.role }}", "clip_vision_model", Kind.OTHER),
+        ("{{ 'USER: ' + m }}", "siglip_vision_model", Kind.OTHER),
+        ("[INST]", "pixtral", Kind.OTHER),
+    ],
+)
+@pytest.mark.parametrize("home", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_other_towers_and_other_prompts_go_through_their_own_processor(
+    template: str | None, tower: str, kind: Kind, home: str, tmp_path: Path
+) -> None:
+    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "vision_config": {"model_type": tower}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if template is not None:
+        (tmp_path / home).write_text(template if home.endswith("jinja") else json.dumps({"chat_template": template}))
+    assert kind_of(tmp_path) is kind

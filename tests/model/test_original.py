@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TextIteratorStreamer
 
 from llava.chat import Chat, Image
 from llava.conversation import conv_templates
 from llava.errors import ContextTooLong, UserError
-from llava.mm_utils import process_images, tokenizer_image_token
+from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
+from llava.model import huggingface
 from llava.model.builder import load, load_pretrained_model
+from llava.model.filling import add_image_row
 from llava.model.loaded import Loaded
-from llava.model.original import rename
+from llava.model.options import How
+from llava.model.original import Original, empty_model, rename
 from tests import golden
 from tests.model.checkpoints import State, copied, one_bin, one_safetensors, rewritten, sharded_safetensors, state_of
 
@@ -165,6 +169,26 @@ def test_load_pretrained_model_gives_llava_s_four(tmp_path: Path) -> None:
     assert load_pretrained_model(str(copied(tmp_path, max_sequence_length=4096)), None, "x", torch_dtype=torch.bfloat16)[3] == 4096
 
 
+def test_keywords_stop_generation(models: dict[str, Loaded]) -> None:
+    loaded = models["llava-v1.5-tiny"]
+    case = next(case for name, case in CASES if name == "llava-v1.5-tiny" and case["case"] == "text_short")
+    ids = torch.tensor([case["input_ids"]])
+    criteria = KeywordsStoppingCriteria(["headers"], loaded.tokenizer, ids)
+    answer = loaded.model.generate(ids, images=None, do_sample=False, max_new_tokens=48, stopping_criteria=[criteria])
+    text = loaded.decode(answer[0])
+    assert text.endswith("headers")
+    assert case["text"].startswith(text)
+
+
+def test_an_answer_streams_through_transformers_streamer(models: dict[str, Loaded]) -> None:
+    loaded = models["llava-v1.5-tiny"]
+    case = next(case for name, case in CASES if name == "llava-v1.5-tiny" and case["case"] == "img_tall")
+    ids, pixels = inputs(loaded, case)
+    streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    loaded.model.generate(ids, images=pixels, do_sample=False, max_new_tokens=48, streamer=streamer)
+    assert "".join(streamer) == case["text"]
+
+
 def test_several_images_take_their_places_in_order(models: dict[str, Loaded]) -> None:
     loaded = models["llava-v1.5-tiny"]
     pictures = [Image(golden.bare_rgb(name)) for name in ("exact_56.png", "odd_55x57.png")]
@@ -206,3 +230,13 @@ def test_the_golden_checkpoint_holds_what_real_ones_hold() -> None:
     names = state_of(golden.CHECKPOINTS / "llava-v1.5-tiny")
     assert any(name.endswith("inv_freq") for name in names)
     assert not any("vision_tower" in name for name in names)
+
+
+def test_transformers_own_reader_which_quantises_gets_the_same_weights(models: dict[str, Loaded]) -> None:
+    original = Original.open(golden.CHECKPOINTS / "llava-v1.5-tiny")
+    how = How(torch.device("cpu"), torch.float32)
+    empty = empty_model(original.hf_config(), how)
+    model = huggingface.read_weights(original.folder, how, state=dict(original.tensors(empty)), config=empty.config)
+    add_image_row(model)
+    for (name, ours), reference in zip(model.named_parameters(), models["llava-v1.5-tiny"].model.parameters(), strict=True):
+        assert torch.equal(ours, reference), name
