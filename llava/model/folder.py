@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.errors import CheckpointError, UserError
+from llava.paths import MINI
 
 # "org/name" as the hub allows it: no leading dot, so "./x" and "../x" are never asked of the hub.
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -33,13 +34,18 @@ class Kind(Enum):
 
 
 def resolve(target: str | Path, *, tower: bool = False) -> Path:
-    """The folder of a checkpoint, downloaded first where `target` is a hub id ("org/name"); raises `CheckpointError`."""
+    """The folder of a checkpoint, downloaded first where `target` is a hub id ("org/name"); "mini" is the embedded one.
+
+    Raises `CheckpointError` and `UserError`.
+    """
     text = str(target)
     if not text.strip():
         raise UserError("The model's name is empty: give a checkpoint folder, a hub id like org/name, or mini.")
     path = Path(text).expanduser()
     if path.is_dir():
         return path
+    if text == "mini":
+        return MINI
     if path.exists():
         raise CheckpointError(f"{text} is a file: give the folder that holds the checkpoint.")
     if not _REPO_ID.fullmatch(text) or ".." in text:

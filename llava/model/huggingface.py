@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging
 
 from llava.errors import CheckpointError
 from llava.model.folder import read_json
@@ -43,7 +44,9 @@ def load_model(folder: Path, how: How) -> LlavaLlamaForCausalLM:
 
 def read_weights(folder: Path, how: How, *, state: dict[str, Tensor] | None = None, **options: Any) -> LlavaLlamaForCausalLM:
     """The model from the folder's files, or from the tensors of `state` under transformers' names."""
+    bars = logging.is_progress_bar_enabled()
     try:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a library does not write to its user's terminal
         result: Any = LlavaForConditionalGeneration.from_pretrained(
             folder if state is None else None,
             state_dict=state,
@@ -56,6 +59,9 @@ def read_weights(folder: Path, how: How, *, state: dict[str, Tensor] | None = No
         )
     except UNREADABLE as error:
         raise CheckpointError(f"The weights in {folder} cannot be loaded ({first_line(error)}). Copy or download it again.") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     model, report = result
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(f"{folder} lacks {len(missing)} weights, first {missing[0]}. Copy or download it again.")

@@ -48,7 +48,7 @@ class LlavaLlamaForCausalLM(LlavaForConditionalGeneration):  # type: ignore[no-u
         if limit is not None and expanded.shape[1] > limit:
             raise ContextTooLong(expanded.shape[1], 0, limit)
         new = generate(inputs_embeds=self._embeddings(expanded, pixels), attention_mask=torch.ones_like(expanded), **kwargs)
-        bos = torch.full_like(new[:, :1], self.generation_config.bos_token_id)
+        bos = torch.full_like(new[:, :1], self.config.get_text_config().bos_token_id)
         return torch.cat([bos, new], dim=1)
 
     def _embeddings(self, ids: Tensor, pixels: Tensor | None) -> Tensor:

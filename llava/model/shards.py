@@ -23,21 +23,18 @@ from llava.errors import CheckpointError
 from llava.model.folder import read_json
 
 PORTION = 256 * 2**20  # bytes of tensors per portion
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLES = ("model.safetensors", "pytorch_model.bin")
+# Where both kinds lie in a folder they are copies of each other: safetensors are read faster.
+_LAYOUTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 
 _COPY_AGAIN = "Copy or download the checkpoint again."
 
 
 def weight_files(folder: Path) -> dict[Path, frozenset[str]]:
     """Files that hold the weights and the names that each must have (empty: not listed); raises `CheckpointError`."""
-    for name in _INDEXES:
+    for name in _LAYOUTS:
         if (folder / name).exists():
-            return _indexed(folder / name)
-    for name in _SINGLES:
-        if (folder / name).exists():
-            return {folder / name: frozenset()}
-    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join((*_INDEXES, *_SINGLES))}.")
+            return _indexed(folder / name) if name.endswith(".json") else {folder / name: frozenset()}
+    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(_LAYOUTS)}.")
 
 
 def _indexed(index: Path) -> dict[Path, frozenset[str]]:
@@ -68,6 +65,8 @@ def portions(path: Path, wanted: Collection[str], size: int = PORTION) -> Iterat
     """The `wanted` tensors of a file, about `size` bytes at a time; valid until the next portion, so copy what is kept."""
     with _tensors(path) as tensors:
         sizes = {name: tensors.bytes(name) for name in tensors.names if name in wanted}
+    if not _can_be_mapped(path):
+        size = sum(sizes.values())  # such a file is read whole each time, so once must do
     group: list[str] = []
     for name, n_bytes in sizes.items():
         if group and sum(sizes[n] for n in group) + n_bytes > size:
@@ -76,6 +75,11 @@ def portions(path: Path, wanted: Collection[str], size: int = PORTION) -> Iterat
         group.append(name)
     if group:
         yield from _read(path, group)
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether a file can be read in part; `.bin` files from before torch 1.6 are no zip archives and cannot."""
+    return path.suffix == ".safetensors" or zipfile.is_zipfile(path)
 
 
 def _read(path: Path, names: list[str]) -> Iterator[dict[str, Tensor]]:
@@ -128,10 +132,9 @@ def _tensors(path: Path) -> Iterator[_Bin | _Safetensors]:
 
 def _plain_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # either it reads such a file or it says why not
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is cut off, or a pickle with more than plain tensors, which is never loaded.") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:

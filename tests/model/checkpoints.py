@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaTokenizer, LlavaConfig, LlavaForConditionalGeneration
-from transformers.utils import logging
 
 from tests import golden
-
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 State = dict[str, Tensor]
 

@@ -47,6 +47,11 @@ def test_markers_in_a_question_stay_text(loaded: Loaded) -> None:
     assert loaded.decode(ids).endswith("Is <image> </s> here? ASSISTANT:")
 
 
+def test_loading_writes_nothing_to_the_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(str(folder), device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_model_answers_as_transformers_own_class(folder: Path, loaded: Loaded) -> None:
     reference: Any = LlavaForConditionalGeneration.from_pretrained(folder)
     encoded = loaded.encode(Chat.ask("What is this?", [PICTURE]))

@@ -36,18 +36,21 @@ def test_keys_and_shapes_are_read_without_the_tensors(file: str, tmp_path: Path)
     assert len(found) == 27
 
 
-def test_files_from_before_torch_1_6_are_read_too(tmp_path: Path) -> None:
-    torch.save({"a": torch.ones(3)}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    (portion,) = shards.portions(tmp_path / "pytorch_model.bin", {"a"})
-    assert portion["a"].tolist() == [1, 1, 1]
+def test_files_from_before_torch_1_6_are_read_at_once(tmp_path: Path) -> None:
+    state = {"a": torch.ones(3), "b": torch.zeros(3)}
+    torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (portion,) = shards.portions(tmp_path / "pytorch_model.bin", {"a", "b"}, 1)
+    assert [portion["a"].tolist(), portion["b"].tolist()] == [[1, 1, 1], [0, 0, 0]]
 
 
 def test_an_index_comes_before_a_single_file(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    (folder / "pytorch_model.bin").touch()
+    torch.save({}, folder / "pytorch_model.bin")
     assert [path.name for path in shards.weight_files(folder)] == [
         "pytorch_model-00001-of-00002.bin",
         "pytorch_model-00002-of-00002.bin",
     ]
+    one_safetensors(state_of(folder), folder)
+    assert [path.name for path in shards.weight_files(folder)] == ["model.safetensors"]  # not the copy as pickles
     with pytest.raises(CheckpointError, match="holds no weights"):
         shards.weight_files(tmp_path)
