@@ -88,17 +88,24 @@ class PlainText:
         return self._fast(merged)
 
     @cached_property
-    def controls(self) -> re.Pattern[str] | None:
-        """Matches the names of all added tokens, longest first; None where there are none."""
-        names = sorted({*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens}, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, names))) if names else None
+    def controls(self) -> frozenset[str]:
+        """Names of the control tokens: special tokens, and added tokens that look like markers.
+
+        Other added tokens of fast tokenizers are words (Gemma's runs of newlines): transformers reads them in any text, and so does this.
+        """
+        added = self.tokenizer.added_tokens_decoder.values()
+        words = not isinstance(self.tokenizer, LlamaTokenizer)
+        return frozenset(token.content for token in added if not (words and _is_word(token)))
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        names = sorted(self.controls, key=lambda name: (-len(name), name))
+        return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     def parse(self, text: str) -> list[str | Control]:
         """Trusted text (a template's own words) with the names in it read as control tokens."""
-        if self.controls is None:
-            return [text]
-        found = [Control(match) for match in self.controls.findall(text)]
-        plain = self.controls.split(text)
+        found = [Control(match) for match in self._names.findall(text)]
+        plain = self._names.split(text)
         return [piece for i, words in enumerate(plain) for piece in (words, *found[i : i + 1]) if piece]
 
     @property
@@ -123,27 +130,43 @@ class PlainText:
 
     @cached_property
     def _renamed(self) -> tuple[Any, dict[str, str], dict[int, int]]:
-        """A twin of a fast tokenizer whose control tokens have names that nobody can guess; names; its ids to the real ones."""
+        """A twin of a fast tokenizer whose control tokens have names that nobody can guess; the names; its ids of them to the real ones."""
+        nonce = secrets.token_hex(16)
+        names = {name: f"\ue000{nonce}{i}\ue001" for i, name in enumerate(sorted(self.controls))}
         backend = self.tokenizer.backend_tokenizer
-        state = json.loads(backend.to_str())
-        state["added_tokens"] = []
-        state["post_processor"] = None
-        twin = type(backend).from_str(json.dumps(state))
+        twin = type(backend).from_str(json.dumps(_without_names(json.loads(backend.to_str()), names)))
         twin.no_truncation()
         twin.no_padding()
-        nonce = secrets.token_hex(16)
-        names: dict[str, str] = {}
         for _, token in sorted(self.tokenizer.added_tokens_decoder.items()):
-            names[token.content] = f"\ue000{nonce}{len(names)}\ue001"
+            if token.content not in names:
+                twin.add_tokens([token])
+                continue
             flags = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
             twin.add_special_tokens([AddedToken(names[token.content], normalized=False, special=True, **flags)])
-        real = {twin.token_to_id(alias): self.tokenizer.convert_tokens_to_ids(name) for name, alias in names.items()}
-        return twin, names, real
+        ids = {name: twin.token_to_id(names.get(name, name)) for name in self.tokenizer.get_added_vocab()}
+        return twin, names, {twin_id: self.tokenizer.convert_tokens_to_ids(name) for name, twin_id in ids.items()}
 
     def _fast(self, segments: list[str | Control]) -> list[int]:
         twin, names, real = self._renamed
         text = "".join(segment if isinstance(segment, str) else names[segment.token] for segment in segments)
         return [real.get(i, i) for i in twin.encode(text, add_special_tokens=False).ids]
+
+
+def _is_word(token: AddedToken) -> bool:
+    return not token.special and not set("<>[]|") & set(token.content)
+
+
+def _without_names(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A fast tokenizer's state in which `names` are renamed in the vocabulary too: some models match any piece of it in text."""
+    model = state["model"]
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(piece, piece): token_id for piece, token_id in vocabulary.items()}
+    elif isinstance(vocabulary, list):
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    return {**state, "added_tokens": [], "post_processor": None}
 
 
 def _merge(segments: Sequence[str | Control]) -> list[str | Control]:

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 
 from llava.mm_utils import tokenizer_image_token
 from llava.model.tokenizer import Control, LlamaTokenizer, PlainText
@@ -110,3 +113,25 @@ def test_template_words_are_parsed_by_the_longest_name() -> None:
     plain = PlainText(tokenizer("legacy_true_imse"))
     assert plain.parse("x</s><im_start>y") == ["x", Control("</s>"), Control("<im_start>"), "y"]
     assert plain.parse("") == []
+
+
+def unigram() -> Any:
+    """A tokenizer whose model would match any piece of its vocabulary in text, and whose added tokens are in part words."""
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("\u2581", -1.0), *((char, -2.0) for char in "abcdefghi<>/s\n")]
+    backend = Tokenizer(Unigram(pieces, unk_id=0))
+    backend.pre_tokenizer = Metaspace(prepend_scheme="first", split=False)
+    words: Any = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")  # type: ignore[no-untyped-call]
+    words.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("<b>", normalized=False)])
+    return words
+
+
+def test_models_that_match_whole_names_and_added_words_are_handled() -> None:
+    words = unigram()
+    plain = PlainText(words)
+    newlines, bold = words.convert_tokens_to_ids(["\n\n", "<b>"])
+    assert words("a</s>a\n\n<b>").input_ids.count(1) == 1
+    ids = plain.ids(["a</s>a\n\n<b>", Control("</s>"), Control("<b>")])
+    assert (ids.count(1), ids.count(newlines), ids.count(bold)) == (1, 1, 1)
+    assert ids[-2:] == [1, bold]
+    assert plain.ids(["abc\n\nabc"]) == words("abc\n\nabc").input_ids
+    assert plain.controls == {"</s>", "<unk>", "<b>"}
