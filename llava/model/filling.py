@@ -1,22 +1,50 @@
-"""Puts tensors into a model that was built on the meta device, one by one, so that no weight is in memory twice.
+"""Builds a LLaVA model on the meta device and puts tensors into it, one by one, so that no weight is in memory twice.
 
-Knows the shape of transformers' LLaVA (one input embedding row more than words, see `llava_llama`), but no file and no checkpoint layout.
+Knows the shape of transformers' LLaVA, but no checkpoint layout: names of tensors are the model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import LlavaConfig
 
 from llava.errors import CheckpointError
+from llava.model import shards
+from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.options import How
 
 
-def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], *, device: torch.device, dtype: torch.dtype | None, where: Path) -> None:
-    """Copy `tensors` (name in the model, values) to `device` and `dtype` (None: as stored).
+def empty_model(config: LlavaConfig, how: How, *, image_row: bool) -> LlavaLlamaForCausalLM:
+    """The model without memory for its weights (meta device); with `image_row` its embedding has one row more than the vocabulary."""
+    with torch.device("meta"):
+        build: Any = LlavaLlamaForCausalLM._from_config
+        model: LlavaLlamaForCausalLM = build(config, dtype=how.dtype, attn_implementation=how.attn_implementation)
+        old: Any = model.get_input_embeddings()
+        if image_row:
+            longer = nn.Embedding(old.num_embeddings + 1, old.embedding_dim, padding_idx=old.padding_idx, dtype=how.dtype)
+            model.set_input_embeddings(longer)
+    return model
+
+
+def vision_prefix(names: Collection[str]) -> str:
+    """What the vision tower's weights begin with among the names of a model's weights; versions of transformers differ."""
+    return "model.vision_tower.vision_model." if any(".vision_model." in name for name in names) else "model.vision_tower."
+
+
+def read(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file that `names` maps to the model's; each is valid until the next is taken."""
+    for portion in shards.portions(path, names.keys()):
+        for name in list(portion):
+            yield names[name], portion.pop(name)
+
+
+def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], how: How, *, where: Path) -> None:
+    """Copy `tensors` (name in the model, values) to the wanted device and dtype.
 
     Raises `CheckpointError` unless all fit and none is missing; `where` names the checkpoint in errors.
     """
@@ -26,16 +54,15 @@ def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], *, device: torch.dev
     for name, tensor in tensors:
         if name not in expected:
             raise CheckpointError(f"{where} holds {name}, for which a LLaVA 1.5 model has no place: it is another kind of model.")
-        if name == embedding:
-            tensor = _with_image_row(tensor, expected[name], where)
-        if tensor.shape != expected[name]:
-            raise CheckpointError(_misfit(where, name, tensor.shape, expected[name]))
-        _set(model, name, tensor.to(device=device, dtype=dtype, copy=name != embedding))
+        rows = _rows_for(tensor, expected[name], model.config, where) if name == embedding else tensor
+        if rows.shape != expected[name]:
+            raise CheckpointError(_misfit(where, name, rows.shape, expected[name]))
+        _set(model, name, rows.to(device=how.device, dtype=how.dtype, copy=rows is tensor))  # never a view of the file
         filled.add(name)
     _tie(model, embedding, filled)
     if missing := sorted(expected.keys() - filled):
         raise CheckpointError(f"{where} lacks {len(missing)} of {len(expected)} weights, first {missing[0]}. Copy or download it again.")
-    make_buffers(model, device)
+    make_buffers(model, how.device)
 
 
 def make_buffers(model: nn.Module, device: torch.device) -> None:
@@ -69,16 +96,17 @@ def _longer(words: Tensor) -> Tensor:
     return longer
 
 
-def _with_image_row(words: Tensor, shape: torch.Size, where: Path) -> Tensor:
-    """The word embeddings and one row more, for the image token; it is always overwritten by an image's features."""
+def _rows_for(words: Tensor, shape: torch.Size, config: Any, where: Path) -> Tensor:
+    """The word embeddings, with a row for the image token where the model has one more than words; features always overwrite it."""
+    vocabulary = config.get_text_config().vocab_size
     if words.shape[1:] != shape[1:]:
-        raise CheckpointError(_misfit(where, "the word embedding", words.shape, torch.Size((shape[0] - 1, *shape[1:]))))
-    if words.shape[0] + 1 != shape[0]:
+        raise CheckpointError(_misfit(where, "the word embedding", words.shape, torch.Size((vocabulary, *shape[1:]))))
+    if words.shape[0] != vocabulary:
         raise CheckpointError(
-            f"{where} has word embeddings for {words.shape[0]} tokens, but its config.json says vocab_size {shape[0] - 1}: "
+            f"{where} has word embeddings for {words.shape[0]} tokens, but its config.json says vocab_size {vocabulary}: "
             "correct vocab_size or copy the checkpoint again."
         )
-    return _longer(words)
+    return words if shape[0] == vocabulary else _longer(words)
 
 
 def _misfit(where: Path, name: str, found: torch.Size, expected: torch.Size) -> str:
@@ -96,8 +124,9 @@ def _name_of(model: nn.Module, module: nn.Module) -> str:
 
 
 def _tie(model: Any, embedding: str, filled: set[str]) -> None:
-    """Where words are read and said with the same weights, `lm_head` is a view of the embedding without the image token's row."""
+    """Where words are read and said with the same weights, `lm_head` is the embedding, without the image token's own row."""
     if "lm_head.weight" in filled or not model.config.tie_word_embeddings or embedding not in filled:
         return
-    model.lm_head.weight = nn.Parameter(model.get_input_embeddings().weight[:-1], requires_grad=False)
+    words = model.get_input_embeddings().weight
+    model.lm_head.weight = nn.Parameter(words[: model.config.get_text_config().vocab_size], requires_grad=False)
     filled.add("lm_head.weight")

@@ -6,21 +6,32 @@ Knows no prompts and no original layout.
 from __future__ import annotations
 
 import pickle
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
 from llava.errors import CheckpointError
+from llava.model import shards
+from llava.model.filling import empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json
 from llava.model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 
+_RENAMES = (
+    (re.compile(r"^language_model\.model\."), "model.language_model."),
+    (re.compile(r"^language_model\.lm_head\."), "lm_head."),
+    (re.compile(r"^(vision_tower|multi_modal_projector)\."), r"model.\1."),
+)
+_VISION = re.compile(r"^model\.vision_tower\.(vision_model\.)?")
+_BUFFERS = (".inv_freq", ".position_ids")  # computed, whatever old files hold
 # What transformers, torch and safetensors raise for files that they cannot read.
 UNREADABLE = (
     OSError,
@@ -39,7 +50,41 @@ UNREADABLE = (
 
 def load_model(folder: Path, how: How) -> LlavaLlamaForCausalLM:
     """The model in eval mode; raises `CheckpointError` for files that are missing, damaged or do not fit each other."""
-    return read_weights(folder, how, config=load_config(folder), local_files_only=True)
+    config = load_config(folder)
+    text: Any = config.text_config
+    if how.quantization is not None or text.model_type not in ("llama", "mistral", "qwen2"):
+        return read_weights(folder, how, config=config, local_files_only=True)
+    model = empty_model(config, how, image_row=False)
+    fill(model, _tensors(folder, model.state_dict().keys()), how, where=folder)
+    if (folder / "generation_config.json").exists():
+        model.generation_config = _generation_config(folder)
+    model.train(False)
+    return model
+
+
+def rename(name: str, vision: str) -> str:
+    """Today's name of a tensor: files from before transformers 4.52 have the language model's head within it, and no `model.`.
+
+    `vision` is the prefix of the vision tower's tensors in the model.
+    """
+    for pattern, new in _RENAMES:
+        name = pattern.sub(new, name)
+    return _VISION.sub(vision, name)
+
+
+def _tensors(folder: Path, expected: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    vision = vision_prefix(expected)
+    for path, listed in shards.weight_files(folder).items():
+        names = {name: rename(name, vision) for name in shards.keys(path, listed) if not name.endswith(_BUFFERS)}
+        yield from read(path, names)
+
+
+def _generation_config(folder: Path) -> GenerationConfig:
+    try:
+        config: GenerationConfig = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except UNREADABLE as error:
+        raise CheckpointError(f"{folder}/generation_config.json cannot be read ({first_line(error)}).") from error
+    return config
 
 
 def read_weights(folder: Path, how: How, *, state: dict[str, Tensor] | None = None, **options: Any) -> LlavaLlamaForCausalLM:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, MistralConfig
 
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, UserError
 from llava.model import huggingface, shards
-from llava.model.filling import add_image_row, fill
+from llava.model.filling import add_image_row, empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json, resolve
 from llava.model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
@@ -138,9 +137,9 @@ class Original:
 
     def load(self, how: How) -> LlavaLlamaForCausalLM:
         """The model in eval mode, its weights read straight to the wanted device and dtype."""
-        model = empty_model(self.hf_config(), how)
+        model = empty_model(self.hf_config(), how, image_row=True)
         if how.quantization is None:
-            fill(model, self.tensors(model), device=how.device, dtype=how.dtype, where=self.folder)
+            fill(model, self.tensors(model), how, where=self.folder)
         else:  # transformers' own reader quantises; the image token's row is put to it afterwards
             model = huggingface.read_weights(self.folder, how, state=dict(self.tensors(model)), config=model.config)
             add_image_row(model)
@@ -151,7 +150,7 @@ class Original:
     def tensors(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """All tensors under the names of `model`; each is valid until the next is taken."""
         expected = model.state_dict().keys()
-        vision = "model.vision_tower.vision_model." if any(".vision_model." in key for key in expected) else "model.vision_tower."
+        vision = vision_prefix(expected)
         files = shards.weight_files(self.folder)
         stored = {path: shards.keys(path, listed) for path, listed in files.items()}
         every = [name for names in stored.values() for name in names]
@@ -161,11 +160,11 @@ class Original:
             stored[projector] = shards.keys(projector)
         for path, names in stored.items():
             renamed = {name: rename(name, vision if own_tower else None) for name in names}
-            yield from _read(path, {old: new for old, new in renamed.items() if new})
+            yield from read(path, {old: new for old, new in renamed.items() if new})
         if not own_tower:
             for path, listed in shards.weight_files(self.tower).items():
                 tower = {name: rename(_TOWER_PREFIX + name, vision) for name in shards.keys(path, listed)}
-                yield from _read(path, {old: new for old, new in tower.items() if new in expected and new})
+                yield from read(path, {old: new for old, new in tower.items() if new in expected and new})
 
 
 def rename(name: str, vision: str | None) -> str | None:
@@ -182,29 +181,12 @@ def rename(name: str, vision: str | None) -> str | None:
     return name
 
 
-def empty_model(config: LlavaConfig, how: How) -> LlavaLlamaForCausalLM:
-    """The model without memory for its weights (meta device), the input embedding one row longer than the vocabulary."""
-    with torch.device("meta"):
-        build: Any = LlavaLlamaForCausalLM._from_config
-        model: LlavaLlamaForCausalLM = build(config, dtype=how.dtype, attn_implementation=how.attn_implementation)
-        old: Any = model.get_input_embeddings()
-        longer = nn.Embedding(old.num_embeddings + 1, old.embedding_dim, padding_idx=old.padding_idx, dtype=how.dtype)
-    model.set_input_embeddings(longer)
-    return model
-
-
 def _sentencepiece_tokenizer(folder: Path) -> LlamaTokenizer:
     try:
         tokenizer: LlamaTokenizer = LlamaTokenizer.from_pretrained(folder, local_files_only=True)
     except huggingface.UNREADABLE as error:
         raise CheckpointError(f"The tokenizer in {folder} is damaged ({type(error).__name__}). Copy its files again.") from error
     return tokenizer
-
-
-def _read(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
-    for portion in shards.portions(path, names.keys()):
-        for name in list(portion):
-            yield names[name], portion.pop(name)
 
 
 def _tower_folder(folder: Path, tower: str) -> Path:

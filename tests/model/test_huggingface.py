@@ -14,9 +14,10 @@ from llava.chat import Chat, Image, Message
 from llava.errors import CheckpointError
 from llava.model.builder import load, load_pretrained_model
 from llava.model.folder import Kind, kind_of
+from llava.model.huggingface import rename
 from llava.model.loaded import Loaded
 from llava.model.prompt import joined
-from tests.model.checkpoints import change_json, hugging_face
+from tests.model.checkpoints import change_json, hugging_face, one_bin
 
 PICTURE = Image(PIL.linear_gradient("L").convert("RGB").resize((80, 40)))
 
@@ -120,7 +121,7 @@ def test_transformers_layout_with_a_weight_less_is_refused(tmp_path: Path) -> No
     name = next(name for name in state if "linear_1.weight" in name)
     del state[name]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"lacks 1 weights, first .*linear_1.weight"):
+    with pytest.raises(CheckpointError, match=r"lacks 1 of \d+ weights, first .*linear_1.weight"):
         load(str(folder), device="cpu")
 
 
@@ -152,3 +153,44 @@ def test_other_towers_and_other_prompts_go_through_their_own_processor(
     if template is not None:
         (tmp_path / home).write_text(template if home.endswith("jinja") else json.dumps({"chat_template": template}))
     assert kind_of(tmp_path) is kind
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("language_model.model.layers.0.mlp.up_proj.weight", "model.language_model.layers.0.mlp.up_proj.weight"),
+        ("language_model.model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+        ("language_model.lm_head.weight", "lm_head.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+        ("multi_modal_projector.linear_1.bias", "model.multi_modal_projector.linear_1.bias"),
+        ("vision_tower.vision_model.pre_layrnorm.bias", "V.pre_layrnorm.bias"),
+        ("model.vision_tower.vision_model.pre_layrnorm.bias", "V.pre_layrnorm.bias"),
+        ("model.vision_tower.pre_layrnorm.bias", "V.pre_layrnorm.bias"),
+        ("model.language_model.norm.weight", "model.language_model.norm.weight"),
+    ],
+)
+def test_names_of_older_files_are_mapped(old: str, new: str) -> None:
+    assert rename(old, "V.") == new
+
+
+def test_names_of_today_give_the_same_weights(folder: Path, loaded: Loaded, tmp_path: Path) -> None:
+    again = hugging_face(tmp_path)
+    (again / "model.safetensors").unlink()
+    one_bin(loaded.model.state_dict(), again)
+    assert torch.equal(
+        load(str(again), device="cpu").model.lm_head.weight, load_file(folder / "model.safetensors")["language_model.lm_head.weight"]
+    )
+
+
+def test_tied_words_are_one_tensor(tmp_path: Path) -> None:
+    folder = hugging_face(tmp_path, tie_word_embeddings=True)
+    loaded = load(str(folder), device="cpu")
+    assert loaded.model.lm_head.weight.data_ptr() == loaded.model.get_input_embeddings().weight.data_ptr()
+    assert loaded.model.lm_head.weight.shape[0] == 2064
+
+
+def test_a_damaged_generation_config_is_named(tmp_path: Path) -> None:
+    folder = hugging_face(tmp_path)
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json"):
+        load(str(folder), device="cpu")

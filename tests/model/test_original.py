@@ -14,10 +14,10 @@ from llava.errors import ContextTooLong, UserError
 from llava.mm_utils import KeywordsStoppingCriteria, process_images, tokenizer_image_token
 from llava.model import huggingface
 from llava.model.builder import load, load_pretrained_model
-from llava.model.filling import add_image_row
+from llava.model.filling import add_image_row, empty_model
 from llava.model.loaded import Loaded
 from llava.model.options import How
-from llava.model.original import Original, empty_model, rename
+from llava.model.original import Original, rename
 from tests import golden
 from tests.model.checkpoints import State, copied, one_bin, one_safetensors, rewritten, sharded_safetensors, state_of
 
@@ -235,7 +235,7 @@ def test_the_golden_checkpoint_holds_what_real_ones_hold() -> None:
 def test_transformers_own_reader_which_quantises_gets_the_same_weights(models: dict[str, Loaded]) -> None:
     original = Original.open(golden.CHECKPOINTS / "llava-v1.5-tiny")
     how = How(torch.device("cpu"), torch.float32)
-    empty = empty_model(original.hf_config(), how)
+    empty = empty_model(original.hf_config(), how, image_row=True)
     model = huggingface.read_weights(original.folder, how, state=dict(original.tensors(empty)), config=empty.config)
     add_image_row(model)
     for (name, ours), reference in zip(model.named_parameters(), models["llava-v1.5-tiny"].model.parameters(), strict=True):
