@@ -97,9 +97,10 @@ def _original(folder: Path, name: str, template: Conversation, how: How) -> Load
 
 
 def _hugging_face(folder: Path, name: str, template: Conversation, how: How) -> Loaded:
+    config = huggingface.load_config(folder)
     tokenizer = huggingface.load_tokenizer(folder)
     processor = huggingface.load_image_processor(folder)
-    model = huggingface.load_model(folder, how)
+    model = huggingface.load_model(folder, config, how)
     image_token = huggingface.image_token(tokenizer, model.config)
     return Loaded(model, tokenizer, processor, _context(model.config), name, template, image_token=image_token)
 

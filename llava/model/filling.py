@@ -15,15 +15,19 @@ from transformers import LlavaConfig
 
 from llava.errors import CheckpointError
 from llava.model import shards
+from llava.model.failures import UNREADABLE, first_line
 from llava.model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 
 
 def empty_model(config: LlavaConfig, how: How, *, image_row: bool) -> LlavaLlamaForCausalLM:
     """The model without memory for its weights (meta device); with `image_row` its embedding has one row more than the vocabulary."""
+    build: Any = LlavaLlamaForCausalLM._from_config
     with torch.device("meta"):
-        build: Any = LlavaLlamaForCausalLM._from_config
-        model: LlavaLlamaForCausalLM = build(config, dtype=how.dtype, attn_implementation=how.attn_implementation)
+        try:
+            model: LlavaLlamaForCausalLM = build(config, dtype=how.dtype, attn_implementation=how.attn_implementation)
+        except UNREADABLE as error:
+            raise CheckpointError(f"The model's config.json describes no model that can be built ({first_line(error)}).") from error
         old: Any = model.get_input_embeddings()
         if image_row:
             longer = nn.Embedding(old.num_embeddings + 1, old.embedding_dim, padding_idx=old.padding_idx, dtype=how.dtype)

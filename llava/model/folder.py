@@ -109,7 +109,8 @@ def kind_of(folder: Path) -> Kind:
 
 def _speaks_as_llava(folder: Path, config: dict[str, Any]) -> bool:
     """Whether prompts and pixels are LLaVA 1.5's: transformers' class also serves other towers (Pixtral, SigLIP) and other prompts."""
-    tower = (config.get("vision_config") or {}).get("model_type", "clip_vision_model")
+    vision = config.get("vision_config")
+    tower = vision.get("model_type", "clip_vision_model") if isinstance(vision, dict) else "clip_vision_model"
     template = _chat_template(folder)
     return tower == "clip_vision_model" and (template is None or any(role in template for role in _LLAVA_ROLES))
 

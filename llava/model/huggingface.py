@@ -5,14 +5,11 @@ Knows no prompts and no original layout.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -20,6 +17,7 @@ from transformers.utils import logging
 
 from llava.errors import CheckpointError
 from llava.model import shards
+from llava.model.failures import UNREADABLE, first_line
 from llava.model.filling import empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json
 from llava.model.llava_llama import LlavaLlamaForCausalLM
@@ -32,25 +30,10 @@ _RENAMES = (
 )
 _VISION = re.compile(r"^model\.vision_tower\.(vision_model\.)?")
 _BUFFERS = (".inv_freq", ".position_ids")  # computed, whatever old files hold
-# What transformers, torch and safetensors raise for files that they cannot read.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    ZeroDivisionError,
-    SafetensorError,
-    StrictDataclassError,
-    pickle.UnpicklingError,
-)
 
 
-def load_model(folder: Path, how: How) -> LlavaLlamaForCausalLM:
+def load_model(folder: Path, config: LlavaConfig, how: How) -> LlavaLlamaForCausalLM:
     """The model in eval mode; raises `CheckpointError` for files that are missing, damaged or do not fit each other."""
-    config = load_config(folder)
     text: Any = config.text_config
     if how.quantization is not None or text.model_type not in ("llama", "mistral", "qwen2"):
         return read_weights(folder, how, config=config, local_files_only=True)
@@ -137,9 +120,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 def load_image_processor(folder: Path) -> Any:
     """The image processor, without torchvision: its resizing differs from Pillow's, with which LLaVA was trained."""
+    present = [folder / name for name in ("preprocessor_config.json", "processor_config.json") if (folder / name).exists()]
+    if not present:
+        raise CheckpointError(f"{folder} has no preprocessor_config.json: copy it from the model (or its vision tower).")
     try:
-        names = ("preprocessor_config.json", "processor_config.json")
-        settings = next((read_json(folder / name) for name in names if (folder / name).exists()), {})
+        settings = read_json(present[0])
         kind = str(settings.get("image_processor", settings).get("image_processor_type", "CLIP"))
         if kind.startswith(("CLIP", "Llava")):
             # Padding is `process_images`' work: the processor's own would round the offset and crop in another order.
@@ -156,9 +141,3 @@ def image_token(tokenizer: Any, config: LlavaConfig) -> str:
     if token is None or token not in tokenizer.get_added_vocab():
         raise CheckpointError(f"The tokenizer has no image token {config.image_token_id}: it does not belong to this model.")
     return str(token)
-
-
-def first_line(error: BaseException) -> str:
-    """An error's kind and first line, for the end of a sentence."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -19,6 +19,7 @@ from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaC
 from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN, DEFAULT_IMAGE_PATCH_TOKEN
 from llava.errors import CheckpointError, UserError
 from llava.model import huggingface, shards
+from llava.model.failures import UNREADABLE, first_line
 from llava.model.filling import add_image_row, empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json, resolve
 from llava.model.llava_llama import LlavaLlamaForCausalLM
@@ -77,14 +78,20 @@ class Original:
                 image_token_index=text_config.vocab_size,
                 image_seq_length=(vision_config.image_size // vision_config.patch_size) ** 2,
                 projector_hidden_act=_PROJECTORS[self.config["mm_projector_type"]],
-                vision_feature_layer=int(self.config.get("mm_vision_select_layer", -2)),
+                vision_feature_layer=self._feature_layer(vision_config.num_hidden_layers),
                 vision_feature_select_strategy=self._feature_strategy(),
                 tie_word_embeddings=bool(self.config.get("tie_word_embeddings", False)),
                 **{key: self.config[key] for key in _KEPT if self.config.get(key) is not None},
             )
-        except huggingface.UNREADABLE as error:
-            reason = huggingface.first_line(error)
+        except UNREADABLE as error:
+            reason = first_line(error)
             raise CheckpointError(f"{self.folder}/config.json or that of its vision tower does not describe a model ({reason}).") from error
+
+    def _feature_layer(self, layers: int) -> int:
+        layer = int(self.config.get("mm_vision_select_layer", -2))
+        if not -layers - 1 <= layer <= layers:
+            raise CheckpointError(f"{self.folder} takes features of layer {layer} of a vision tower with {layers} layers.")
+        return layer
 
     def _feature_strategy(self) -> Any:
         feature = self.config.get("mm_vision_select_feature", "patch")
@@ -184,7 +191,7 @@ def rename(name: str, vision: str | None) -> str | None:
 def _sentencepiece_tokenizer(folder: Path) -> LlamaTokenizer:
     try:
         tokenizer: LlamaTokenizer = LlamaTokenizer.from_pretrained(folder, local_files_only=True)
-    except huggingface.UNREADABLE as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"The tokenizer in {folder} is damaged ({type(error).__name__}). Copy its files again.") from error
     return tokenizer
 

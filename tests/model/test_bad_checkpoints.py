@@ -126,6 +126,11 @@ def test_model_base_quantised_weights_and_split_devices_are_refused_for_now() ->
         ({"num_hidden_layers": 3}, "lacks 9 of"),
         ({"num_hidden_layers": 1}, "has no place"),
         ({"hidden_size": "many"}, "config.json"),
+        ({"num_attention_heads": 0}, "does not describe a model"),
+        ({"vocab_size": -3}, "describes no model that can be built"),
+        ({"hidden_act": "magic"}, "describes no model that can be built"),
+        ({"rope_scaling": {"type": "magic"}}, "describes no model that can be built"),
+        ({"mm_vision_select_layer": 9}, "layer 9 of a vision tower with 2 layers"),
         ({"mm_vision_select_feature": "all"}, "mm_vision_select_feature 'all'"),
         ({"mm_use_im_start_end": True}, "tokenizer .* has 2002 tokens, the model only 2000"),
     ],
@@ -240,6 +245,12 @@ def test_a_damaged_image_processor_is_named(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     (tmp_path / "clip-tiny-56" / "preprocessor_config.json").write_text("{")
     refused(folder, "preprocessor_config.json cannot be read")
+
+
+def test_a_missing_image_processor_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (tmp_path / "clip-tiny-56" / "preprocessor_config.json").unlink()
+    refused(folder, "has no preprocessor_config.json: copy it")
 
 
 def test_unknown_options_list_what_is_known() -> None:
