@@ -1,5 +1,6 @@
 """Checkpoints in LLaVA's own layout give the original's logits and tokens, however their files are laid out."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from llava.model.loaded import Loaded
 from llava.model.options import How
 from llava.model.original import Original, rename
 from tests import golden
-from tests.model.checkpoints import State, copied, one_bin, one_safetensors, rewritten, sharded_safetensors, state_of
+from tests.model.checkpoints import State, change_json, copied, one_bin, one_safetensors, rewritten, sharded_safetensors, state_of
 
 CASES = [(name, case) for name in golden.MODELS for case in golden.read(f"models/{name}.json")["cases"]]
 EQUAL = [(name, case) for name, case in CASES if "output_ids" in case and case["case"] != "image_given_but_no_token"]
@@ -240,3 +241,17 @@ def test_transformers_own_reader_which_quantises_gets_the_same_weights(models: d
     add_image_row(model)
     for (name, ours), reference in zip(model.named_parameters(), models["llava-v1.5-tiny"].model.parameters(), strict=True):
         assert torch.equal(ours, reference), name
+
+
+def test_a_hub_id_that_was_downloaded_before_loads_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for repo, source in (("liuhaotian/llava-tiny", "llava-v1.5-tiny"), ("openai/clip-tiny", "clip-tiny-56")):
+        cached = tmp_path / f"models--{repo.replace('/', '--')}"
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs" / "main").write_text("0" * 40)
+        shutil.copytree(golden.CHECKPOINTS / source, cached / "snapshots" / ("0" * 40))
+        if source != "clip-tiny-56":
+            change_json(cached / "snapshots" / ("0" * 40) / "config.json", mm_vision_tower="openai/clip-tiny")
+    loaded = load("liuhaotian/llava-tiny", device="cpu")
+    assert loaded.name == "llava-tiny"
+    assert loaded.image_processor.crop_size["height"] == 56
