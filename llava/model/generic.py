@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, BatchEncoding
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from llava.chat import Chat, Message
 from llava.errors import CheckpointError, LlavaError, UserError
+from llava.model.failures import UNREADABLE
 from llava.model.loaded import Loaded
 from llava.model.tokenizer import Control, PlainText
 
 PLAIN_ROLES = {"system": "", "user": "User: ", "assistant": "Assistant: "}  # for language models without a chat template
 PLAIN_STOP = "\nUser:"
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 def load_generic(folder: Path, *, name: str, device: torch.device, dtype: torch.dtype | None, attn_implementation: str | None) -> Loaded:
@@ -145,16 +144,11 @@ class Splicing:
 
     def _segments(self, prompt: str) -> list[str | Control]:
         own = self._places.split(prompt)
-        said = [_encodable(self._said[place]) for place in self._places.findall(prompt)]
+        said = [self._said[place] for place in self._places.findall(prompt)]
         return [piece for i, words in enumerate(own) for piece in (*self._plain.parse(words), *said[i : i + 1])]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
-
-
-def _encodable(text: str) -> str:
-    """The text without halves of surrogate pairs, which no tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _sees(folder: Path, config: Any) -> bool:
@@ -185,7 +179,7 @@ def _try(folder: Path, read: Callable[..., Any], **options: Any) -> Any:
         ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(f"{folder} does not fit into memory: use a smaller model, or dtype bfloat16.") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if "attn_implementation" in str(error) or "attention" in str(error).lower():
             raise UserError(f"{folder} does not run with this attn_implementation: leave it out, or use sdpa or eager.") from error
         if "trust_remote_code" in str(error):
