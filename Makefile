@@ -1,5 +1,6 @@
 # One door for people and for CI. Everything runs in .venv, which is made when missing and renewed when its inputs change.
 PYTHON ?= python3
+TORCH_INDEX ?=# https://download.pytorch.org/whl/cpu spares gigabytes of CUDA libraries on Linux
 PY := .venv/bin/python
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -12,6 +13,7 @@ setup: $(STAMP)  ## make the virtual environment
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(PY) -m pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 

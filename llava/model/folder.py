@@ -63,10 +63,10 @@ def _download(repo_id: str, patterns: Sequence[str]) -> Path:
         return Path(snapshot_download(repo_id, allow_patterns=list(patterns), ignore_patterns=["pytorch_model*"] if twice else None))
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"There is neither a folder nor a (public) hub repository {repo_id}: check the name, or log in.") from error
-    except Exception as unreachable:  # the hub's client lets errors of several libraries through; a copy from earlier will do
+    except Exception as unreachable:  # noqa: BLE001 the hub's client lets errors of several libraries through; a copy from earlier will do
         try:
             return Path(snapshot_download(repo_id, local_files_only=True))
-        except Exception:
+        except Exception:  # noqa: BLE001 as above
             raise CheckpointError(
                 f"There is no folder {repo_id}, and the Hugging Face hub cannot be reached to download it. "
                 "Connect to the network, or give the path of a checkpoint folder."
