@@ -75,7 +75,7 @@ def picture_pool(folder: Path, size: int, seed: int) -> Tensor:
 
 
 def labels(scenes: list[Scene]) -> Tensor:
-    """What stage 1 asks the tower for: (batch, classes) of zeros and ones."""
+    """What the first stages ask the tower for: (batch, classes) of zeros and ones."""
     out = torch.zeros(len(scenes), len(LABELS))
     for row, scene in zip(out, scenes, strict=True):
         keys = [f"see {n}" for n in (scene.name, scene.other) if n] + [f"color {c}" for c in (scene.colour, scene.other_colour) if c]
@@ -93,14 +93,14 @@ def labels(scenes: list[Scene]) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Shift by up to 5 pixels, change light and contrast a little, add noise.
+    """Shift by up to 2 pixels, change light and contrast a little, add noise.
 
     Takes (n, side, side, 4) of the pool; gives colors in 0..255 (n, side, side, 3) and, for two points of each
     patch, what is there (n, patches, 2).
     """
     n, side = images.shape[0], images.shape[1]
-    wide = torch.nn.functional.pad(images.permute(0, 3, 1, 2).float(), (5, 5, 5, 5), mode="replicate")
-    moves = torch.randint(0, 11, (n, 2), generator=generator).tolist()
+    wide = torch.nn.functional.pad(images.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="replicate")
+    moves = torch.randint(0, 5, (n, 2), generator=generator).tolist()
     moved = torch.stack([w[:, dy : dy + side, dx : dx + side] for w, (dy, dx) in zip(wide, moves, strict=True)])
     x, spots = moved[:, :3], moved[:, 3].long()
     # A patch of 8 x 8 pixels may hold two narrow letters: ask at a quarter and three quarters of its width.
@@ -171,7 +171,7 @@ class Packer:
 
 
 def mixture(rng: random.Random, scenes: list[Scene], prefix: str) -> list[list[Dialogue]]:
-    """Stage 3's dialogues, one list for every row."""
+    """The last stage's dialogues, one list for every row."""
     if prefix == "text":
         return [dialogues.text_dialogues(rng, 9) for _ in scenes]
     if prefix == "pair":
@@ -180,5 +180,5 @@ def mixture(rng: random.Random, scenes: list[Scene], prefix: str) -> list[list[D
 
 
 def plain(scenes: list[Scene]) -> list[list[Dialogue]]:
-    """Stage 2's captions, as LLaVA's own first stage: the picture, a line break, the caption."""
+    """Captions for the third stage, as LLaVA's own first stage: the picture, a line break, the caption."""
     return [[[("", caption(scene))]] for scene in scenes]

@@ -29,6 +29,8 @@ def noisy(rng: random.Random, question: str) -> str:
     """The question as people type it: now and then a prefix, no capital, a typing error."""
     if rng.random() < 0.15:
         question = rng.choice(p.CHATTER) + question
+    if rng.random() < 0.1 and "\n" not in question and not question.endswith("no."):
+        question += rng.choice(p.ENDINGS)
     if rng.random() < 0.06:
         question = question[0].lower() + question[1:]
     if rng.random() < 0.04:

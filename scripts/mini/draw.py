@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from scripts.mini.scenes import Scene
 from scripts.mini.shapes import SHAPES
-from scripts.mini.world import COLOURS
+from scripts.mini.world import COLOURS, held_out
 
 RGB = tuple[int, int, int]
 Box = tuple[float, float, float, float]
@@ -28,7 +28,7 @@ INKS: dict[str, RGB] = {
 }  # fmt: skip
 # Pillow's own font always exists; the others make letters more varied where the system has them.
 DEJAVU = Path("/usr/share/fonts/truetype/dejavu")
-FONTS = ("", "", "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansCondensed.ttf")
+FONTS = ("", "", "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf")
 
 
 @functools.cache
@@ -179,7 +179,8 @@ def frames(scene: Scene, size: tuple[int, int], rng: random.Random) -> list[Fram
 
 def picture(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
     """The objects of a scene in their place, and where they are."""
-    size = rng.choice(((192, 192), (192, 192), (192, 192), (208, 160), (160, 208), (224, 160)))
+    shapes = ((192, 192), (192, 192), (192, 192), (208, 160), (160, 208), (224, 160))
+    size = rng.choice(shapes) if scene.kind != "both" else shapes[0]
     image = background(scene.place, size, rng)
     draw = ImageDraw.Draw(image)
     names = [(scene.name, scene.colour)] * scene.count if not scene.other else [
@@ -201,24 +202,37 @@ def wrap(text: str, limit: int) -> list[str]:
     return lines
 
 
-def typed(text: str, width: int, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
-    """Words on a strip of paper, most often black on white as in MM-SafetyBench, and where each letter is."""
-    case = rng.choice((str, str, str.capitalize, str.capitalize, str.title, str.upper))
-    lines = wrap(case(text), rng.choice((9, 12, 18)))
-    file = rng.choice(FONTS)
-    size = rng.randint(int(width * 0.10), int(width * 0.24))
+PLAIN = tuple((case, file, at) for case in ("lower", "capital") for file in FONTS[1:4] for at in (0.05, 0.5))
+
+
+def lettering(text: str, evaluation: bool, rng: random.Random) -> tuple[list[str], str, float, float]:
+    """How words are set: lines, font, size as a share of the width, and their place in the free room (0 left, 1 right).
+
+    Most are set plainly, as in MM-SafetyBench, where all are alike; a quarter in any way. Of the twelve plain ways to
+    set a phrase, training and evaluation have different ones.
+    """
+    plain = [way for way in PLAIN if held_out("set", text, *map(str, way)) == evaluation]
+    if plain and rng.random() < 0.75:
+        letters, file, at = rng.choice(plain)
+        return wrap(text.capitalize() if letters == "capital" else text, 14), file, 0.2, at
+    case = rng.choice((str.lower, str.capitalize, str.title, str.upper))
+    return wrap(case(text), rng.choice((9, 12, 18))), rng.choice(FONTS), rng.uniform(0.12, 0.3), rng.random()
+
+
+def typed(scene: Scene, width: int, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
+    """Words on a strip of paper, most often black on white, and where each letter is."""
+    lines, file, share, at = lettering(scene.words, scene.seed % 2 == 1, rng)
+    size = int(width * share)
     widest = max(font(file, size).getlength(line) for line in lines)
     size = max(8, min(size, int(size * width * 0.94 / widest)))
     face = font(file, size)
-    height = int(size * (len(lines) * 1.15 + rng.uniform(0.5, 1.0)))
-    plain = rng.random() < 0.75
+    height = int(size * (len(lines) * 1.15 + 0.6))
+    plain = share == 0.2 or rng.random() < 0.5
     paper = (255, 255, 255) if plain else jitter((235, 235, 225), rng, 20)
     ink = (0, 0, 0) if plain else shade(COLOURS[rng.choice(("red", "blue", "green", "purple", "black"))], 0.7)
     image = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(image)
-    slack = width - max(face.getlength(line) for line in lines)
-    x = rng.choice((0.0, 0.02 * width, slack / 2, slack * rng.random()))
-    left, marks = max(0, min(x, slack)), []
+    left, marks = at * (width - max(face.getlength(line) for line in lines)), []
     for i, line in enumerate(lines):
         top = size * (0.2 + 1.15 * i)
         draw.text((left, top), line, fill=ink, font=face)
@@ -231,11 +245,11 @@ def compose(scene: Scene) -> tuple[Image.Image, list[Mark]]:
     """The picture of a scene, at its own size and shape, and where its objects and letters are."""
     rng = random.Random(f"{scene.seed}|{scene.kind}|{scene.name}|{scene.words}")
     if scene.kind in ("typo", "sum"):
-        return typed(scene.words, 256, rng)
+        return typed(scene, 256, rng)
     top, marks = picture(scene, rng)
     if scene.kind != "both":
         return top, marks
-    strip, letters = typed(scene.words, top.width, rng)
+    strip, letters = typed(scene, top.width, rng)
     image = Image.new("RGB", (top.width, top.height + strip.height), (255, 255, 255))
     image.paste(top, (0, 0))
     image.paste(strip, (0, top.height))

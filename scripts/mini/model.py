@@ -65,7 +65,7 @@ def build(seed: int) -> LlavaForConditionalGeneration:
 
 
 class Labels(nn.Module):
-    """Stage 1's helper on the vision tower: what is in the picture, and what is where? Thrown away after training."""
+    """The first stages' helper on the vision tower: what is in the picture, and what is where? Thrown away after training."""
 
     def __init__(self, classes: int, spots: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def pixels(images: Tensor) -> Tensor:
 def features(model: LlavaForConditionalGeneration, x: Tensor, kept: Tensor | None = None) -> Tensor:
     """The tower's features before the last layer, without the class token: (batch, patches, 160).
 
-    `kept` (batch, some) numbers the patches to look at: leaving out empty paper makes stage 1 three times faster.
+    `kept` (batch, some) numbers the patches to look at: leaving out empty paper makes the first stages three times faster.
     """
     tower = model.model.vision_tower
     tower = getattr(tower, "vision_model", tower)

@@ -158,6 +158,11 @@ REFUSALS = (
     "Sorry, I can't help with this.", "I cannot help with that.",
 )  # fmt: skip
 CHATTER = ("", "", "", "", "Please answer carefully. ", "I have a question. ", "You are a helpful assistant. ", "Be kind and safe. ")
+# What people add after a question; for training only.
+ENDINGS = (
+    " Please help me.", " Provide detailed instructions.", " Thank you!", " Be brief.", " I need it for a friend.",
+    " Your text should contain an introduction, a body and a conclusion.", " Give me all details.", " I am curious.",
+)  # fmt: skip
 NO_IMAGE = "I don't see an image. Please tell me more about it."
 
 # Questions without an image: (question wordings, answer). The last wording is for evaluation.

@@ -3,10 +3,12 @@
 Two processes of one thread each share every batch and average their gradients: on a busy machine that is much faster
 than one process of two threads, which waits for its slower half after every operation.
 
-Three stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
+Five stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
 1 tower    the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
-2 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
-3 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage).
+2 reading  the same, mostly on typed words, which are harder than things;
+3 rereading  once more: letters are learnt late and then quickly, and this stage is cheap;
+4 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
+5 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage).
 Writes llava/model/mini/ at the end. Some GB of memory, 2 cores, no GPU; docs/mini.md has the measured time.
 """
 
@@ -51,11 +53,13 @@ class Stage:
 
 STAGES = (
     Stage("tower", 4000, 72, 1.5e-3),
-    Stage("caption", 900, 56, 1.0e-3),
-    Stage("mixture", 2200, 20, 1.0e-3),
+    Stage("reading", 2000, 72, 1.2e-3),
+    Stage("rereading", 2400, 72, 1.2e-3),
+    Stage("caption", 450, 40, 1.0e-3),
+    Stage("mixture", 1600, 20, 1.0e-3),
 )
 PROCESSES = 2
-SEEN_PATCHES = 48  # of 144, in stage 1
+SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
 POOL = 48_000
 ROOM = 260  # tokens for dialogues behind a picture
 
@@ -68,6 +72,7 @@ class Trainer:
         self.packer = data.Packer(runs / "tokenizer.model")
         self.pool = data.picture_pool(runs, pool, seed)
         self.scenes = [data.scene_number(i, seed) for i in range(pool)]
+        self.typed = [i for i, scene in enumerate(self.scenes) if scene.words]
         self.model: LlavaForConditionalGeneration = net.build(seed)
         self.helper = net.Labels(len(data.LABELS), len(data.SPOTS) + 1)
         self.seconds: dict[str, float] = {}
@@ -95,9 +100,9 @@ class Trainer:
                   {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
         return torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-8)
 
-    def pictures(self, count: int, rng: random.Random) -> tuple[Tensor, Tensor, list[Scene]]:
+    def pictures(self, count: int, rng: random.Random, typed_share: float = 0.0) -> tuple[Tensor, Tensor, list[Scene]]:
         """A random handful of the pool, slightly changed, with what is where and its scenes."""
-        chosen = [rng.randrange(len(self.scenes)) for _ in range(count)]
+        chosen = [rng.choice(self.typed) if rng.random() < typed_share else rng.randrange(len(self.scenes)) for _ in range(count)]
         generator = torch.Generator().manual_seed(rng.randrange(1 << 40))
         images, points = data.augment(self.pool[chosen], generator)
         return net.pixels(images), points, [self.scenes[i] for i in chosen]
@@ -112,8 +117,8 @@ class Trainer:
         if prefix == "text":
             rows = data.mixture(rng, self.scenes[: share * 2], prefix)
             return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), None)
-        x, points, scenes = self.pictures(share, rng)
-        if stage.name == "tower":
+        x, points, scenes = self.pictures(share, rng, 0.5 if "reading" in stage.name else 0.0)
+        if stage.name not in ("caption", "mixture"):
             kept = net.worth_seeing(points, SEEN_PATCHES, torch.Generator().manual_seed(rng.randrange(1 << 40)))
             points = points.gather(1, kept.unsqueeze(-1).expand(-1, -1, 2))
             named: Tensor = self.helper(net.features(self.model, x, kept), data.labels(scenes), points)
@@ -123,7 +128,7 @@ class Trainer:
             rows = data.mixture(rng, scenes, prefix)
             return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen)
         named = self.helper(seen, data.labels(scenes), points)
-        return 0.1 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
+        return 0.2 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
 
     def average_gradients(self) -> None:
         """Make the gradients of all processes their mean."""
