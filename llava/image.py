@@ -1,7 +1,8 @@
-"""Images, decoded once, at the edge, under limits; every step of the method then sees the same pixels.
+"""Images, read in one way, at the edge, under limits; every step of the method then sees the same pixels.
 
 An `Image` is upright (EXIF applied), RGB, 8 bit, with transparent parts on white: what a person sees is what the model sees.
-Only JPEG, PNG, WebP and GIF (first frame) are decoded. Limits are checked on the header, before any pixel is allocated.
+Only JPEG, PNG, WebP and GIF (first frame) are decoded. Limits are checked on the header, before any pixel is allocated. An image
+keeps its encoded bytes, not its pixels, so that thousands of traces fit into memory; decoding them again gives the same pixels.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import io
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,57 +24,80 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_BYTES = 10 * 2**20
 MAX_SIDE = 8192  # pixels
 MAX_PIXELS = 25_000_000
+MAX_PNG_BYTES = 4 * MAX_PIXELS  # more than any PNG of ours has
 MAX_ASPECT = 200  # longer side : shorter side; padding to a square costs longer side squared
 
 
 class Image:
-    """An immutable decoded picture. Equal pixels are equal images, wherever they came from.
+    """An immutable picture. Equal pixels are equal images, wherever they came from.
 
-    `Image.open` takes a path, bytes, a `data:` URL, a Pillow image or an `Image`; it raises `ImageError` with a sentence that
-    says what is wrong. `sha256` is a hex digest over mode, size and pixels.
+    `Image.open` takes a path, bytes, a `data:` URL, a Pillow image or an `Image`; it decodes the whole picture once and raises
+    `ImageError` with a sentence that says what is wrong. `sha256` is a hex digest over mode, size and pixels.
     """
 
-    __slots__ = ("_pil", "sha256")
+    __slots__ = ("_size", "_source", "sha256")
 
     def __init__(self, pil: PILImage) -> None:
         _check_size(pil.size)
-        try:
-            self._pil = upright_rgb(pil)
-        except Exception as error:  # a lazily opened file may be cut off; some exotic modes do not convert
-            raise ImageError(f"The image (mode {pil.mode}) is damaged or cannot be converted to RGB.") from error
-        self._pil.info.clear()  # nothing but pixels: equal images give equal PNG bytes
-        header = f"{self._pil.mode} {self._pil.width}x{self._pil.height}\n".encode()
-        self.sha256 = hashlib.sha256(header + self._pil.tobytes()).hexdigest()
+        rgb = _canonical(pil)
+        self._set(rgb, _png(rgb))
+
+    def _set(self, rgb: PILImage, source: bytes) -> None:
+        self._size = rgb.size
+        self._source = source  # a file whose decoding gives `rgb`
+        header = f"{rgb.mode} {rgb.width}x{rgb.height}\n".encode()
+        self.sha256 = hashlib.sha256(header + rgb.tobytes()).hexdigest()
 
     @classmethod
     def open(cls, source: str | Path | bytes | PILImage | Image) -> Image:
-        """Decode `source`; raises `ImageError`."""
+        """Read and check `source`; raises `ImageError`."""
         if isinstance(source, Image):
             return source
         if isinstance(source, bytes):
-            return _decode(source, "The image")
+            return cls._read(source, "The image")
         if isinstance(source, str) and source[:5].lower() == "data:":
-            return _decode(_data_url_bytes(source), "The image in the data URL")
+            return cls._read(_data_url_bytes(source), "The image in the data URL")
         if isinstance(source, str | Path):
-            return _decode(_file_bytes(source), f"{source}")
+            return cls._read(_file_bytes(source), f"{source}")
         if hasattr(source, "convert") and hasattr(source, "size"):
             return cls(source)
         raise ImageError(f"An image is a path, bytes, a data: URL or a Pillow image, not {type(source).__name__}.")
 
+    @classmethod
+    def reopen(cls, data_url: str, sha256: str) -> Image:
+        """The image whose `data_url()` and `sha256` these are.
+
+        The limits on pixels hold, that on bytes does not: a picture that was accepted as a small JPEG may be a large PNG. Raises
+        `ImageError` for anything but a `data:` URL, and when the pixels are not those of the hash.
+        """
+        what = "The saved image"
+        if data_url[:5].lower() != "data:":
+            raise ImageError(f"{what} is no data: URL.")
+        image = cls._read(_data_url_bytes(data_url, MAX_PNG_BYTES), what, MAX_PNG_BYTES)
+        if image.sha256 != sha256:
+            raise ImageError(f"{what} has other pixels than its hash says: it was changed or damaged.")
+        return image
+
+    @classmethod
+    def _read(cls, data: bytes, what: str, limit: int = MAX_BYTES) -> Image:
+        if len(data) > limit:
+            raise _too_large(what, limit)
+        image = cls.__new__(cls)
+        image._set(_decode(data, what), data)
+        return image
+
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self._pil.size
+        return self._size
 
     def pil(self) -> PILImage:
-        """A Pillow RGB image of one's own."""
-        return self._pil.copy()
+        """A Pillow RGB image of one's own; decoded anew each time."""
+        return _decode(self._source, "The image")
 
     def png(self) -> bytes:
-        """The pixels as a PNG file."""
-        buffer = io.BytesIO()
-        self._pil.save(buffer, "PNG")
-        return buffer.getvalue()
+        """The pixels as a PNG file: equal images give equal bytes."""
+        return _png(self.pil())
 
     def data_url(self) -> str:
         """The pixels as `data:image/png;base64,...`."""
@@ -103,23 +128,72 @@ def upright_rgb(pil: PILImage) -> PILImage:
     return upright.convert("RGB")
 
 
-def _decode(data: bytes, what: str) -> Image:
-    from PIL import Image as PIL
-
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"{what} is too large: at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
+def _canonical(pil: PILImage) -> PILImage:
     try:
-        pil = PIL.open(io.BytesIO(data), formats=FORMATS)
-    except (PIL.DecompressionBombWarning, PIL.DecompressionBombError):
-        raise ImageError(f"{what} has more than {MAX_PIXELS / 1e6:.0f} megapixels. Scale it down.") from None
-    except Exception:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...); all mean the same to the user
+        rgb = upright_rgb(pil)
+    except Exception as error:  # a lazily opened file may be cut off; some exotic modes do not convert
+        raise ImageError(f"The image (mode {pil.mode}) is damaged or cannot be converted to RGB.") from error
+    rgb.info.clear()  # nothing but pixels: equal images give equal PNG bytes
+    return rgb
+
+
+def _png(rgb: PILImage) -> bytes:
+    buffer = io.BytesIO()
+    rgb.save(buffer, "PNG", compress_level=1)  # higher levels take ten times as long for a few per cent
+    return buffer.getvalue()
+
+
+def _decode(data: bytes, what: str) -> PILImage:
+    try:
+        pil = _header(data, what)
+    except ImageError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders raise many kinds (OSError, SyntaxError, struct.error, ...); all mean the same to the user
         raise ImageError(f"{what} is not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image.") from None
     _check_size(pil.size, what)
     try:
         pil.load()
-    except Exception:
+    except Exception:  # noqa: BLE001 - the same
         raise ImageError(f"{what} is damaged or cut off: its pixels cannot be decoded.") from None
-    return Image(pil)
+    return _canonical(pil)
+
+
+def _header(data: bytes, what: str) -> PILImage:
+    """The file with its header read, by the class of its format.
+
+    Not by `PIL.Image.open`, which prints a warning of its own about large pictures: it could be silenced only for all threads.
+    """
+    from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    file = io.BytesIO(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile(file)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile(file)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile(file)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        _check_size(_gif_size(data), what)
+        return GifImagePlugin.GifImageFile(file)
+    raise ValueError("none of the formats")
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    """Pixels that a GIF's first frame needs: it may be larger than the header says, and Pillow allocates it while opening."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
+    while data[at] != ord(","):  # the frame; before it stand extensions ("!"), each a chain of blocks
+        if data[at] == ord("!"):
+            at += 2
+            while data[at]:
+                at += data[at] + 1
+        at += 1
+    left, top, wide, high = struct.unpack_from("<4H", data, at + 1)
+    return max(width, left + wide), max(height, top + high)
+
+
+def _too_large(what: str, limit: int) -> ImageError:
+    return ImageError(f"{what} is too large: at most {limit // 2**20} MiB are accepted. Scale it down.")
 
 
 def _check_size(size: tuple[int, int], what: str = "The image") -> None:
@@ -143,7 +217,7 @@ def _file_bytes(source: str | Path) -> bytes:
         raise ImageError("URLs are not fetched: download the image and give its path.")
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)  # `_decode` refuses what is longer
+            return file.read(MAX_BYTES + 1)  # `_read` refuses what is longer
     except FileNotFoundError:
         raise ImageError(f"There is no image file {path}.") from None
     except IsADirectoryError:
@@ -153,12 +227,12 @@ def _file_bytes(source: str | Path) -> bytes:
         raise ImageError(f"The image file {str(path)[:200]!r} cannot be read: {reason}.") from None
 
 
-def _data_url_bytes(url: str) -> bytes:
+def _data_url_bytes(url: str, limit: int = MAX_BYTES) -> bytes:
     head, comma, body = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
         raise ImageError("The data URL must look like data:image/png;base64,....")
-    if len(body) > MAX_BYTES * 4 // 3 + 4:
-        raise ImageError(f"The image in the data URL is too large: at most {MAX_BYTES // 2**20} MiB are accepted. Scale it down.")
+    if len(body) > limit * 4 // 3 + 4:
+        raise _too_large("The image in the data URL", limit)
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):

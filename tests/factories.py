@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,30 @@ def image(colour: str = "red", size: tuple[int, int] = (40, 30)) -> Image:
     pil = PIL.new("RGB", size, colour)
     pil.paste("black", (0, 0, max(1, size[0] // 4), max(1, size[1] // 4)))
     return Image(pil)
+
+
+def encoded(pil: PIL.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The picture as a file."""
+    buffer = io.BytesIO()
+    pil.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def corners(size: tuple[int, int] = (40, 20), mode: str = "RGB") -> PIL.Image:
+    """Dark, with a bright upper left corner."""
+    pil = PIL.new("RGB", size, (10, 20, 30))
+    pil.paste((250, 240, 230), (0, 0, size[0] // 2, size[1] // 2))
+    return pil.convert(mode)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has no pixels: limits must hold before any is decoded."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 async def until(condition: Callable[[], object]) -> None:
