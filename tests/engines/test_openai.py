@@ -1,44 +1,17 @@
 """The openai engine against a real server on loopback, through the real client library."""
 
 import asyncio
-import base64
-import io
 import logging
 import math
 import socket
 
 import pytest
-from PIL import Image as PIL
 
-from llava.chat import Call, Chat, Delta, Image, Message, Reply, Sampling
+from llava.chat import Call, Chat, Delta, Reply, Sampling
 from llava.engines import connect, generate
-from llava.engines.base import Engine
-from llava.errors import EngineError, LlavaError, Overloaded, UserError
-from tests.openai_server import Behaviour, OpenAIServer, error, openai_server
-
-SECRET = "a-question-nobody-may-log"
-
-
-def ask(question: str = SECRET, **options: int) -> Call:
-    return Call("answer", Chat.ask(question), **options)  # type: ignore[arg-type]
-
-
-def run(engine: Engine, call: Call) -> Reply:
-    async def main() -> Reply:
-        try:
-            return await generate(engine, call)
-        finally:
-            await engine.close()
-
-    return asyncio.run(main())
-
-
-def failure(server: OpenAIServer, status: int, body: dict[str, object] | None = None, **options: object) -> LlavaError:
-    server.behaviour.fail = {-1: (status, body if body is not None else error(f"bad thing about {SECRET}"))}
-    with pytest.raises(LlavaError) as caught:
-        run(connect(server.url, **{"retries": 0, **options}), ask())
-    assert SECRET not in str(caught.value)
-    return caught.value
+from llava.errors import EngineError, Overloaded, UserError
+from tests.engines.asking import SECRET, ask, failure, run
+from tests.openai_server import OpenAIServer, error
 
 
 def test_the_answer_comes_in_pieces_and_then_whole(server: OpenAIServer) -> None:
@@ -54,22 +27,6 @@ def test_the_answer_comes_in_pieces_and_then_whole(server: OpenAIServer) -> None
     assert last.reply.text == "A cat on a mat."
     assert (last.reply.prompt_tokens, last.reply.completion_tokens, last.reply.finish_reason) == (7, 3, "stop")
     assert last.reply.seconds > 0
-
-
-def test_images_stand_before_the_text_as_stable_png_urls_and_the_system_message_stays(server: OpenAIServer) -> None:
-    red, blue = (Image(PIL.new("RGB", (3, 2), colour)) for colour in ("red", "blue"))
-    first = Message("user", "and this?", (red, blue))
-    chat = Chat((Message("system", "Be kind."), first, Message("assistant", "Two."), Message("user", "Why </s> <image>?")))
-    run(connect(server.url), Call("answer", chat))
-    sent = server.requests[0]["messages"]
-    assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
-    assert [sent[0]["content"], sent[2]["content"], sent[3]["content"]] == ["Be kind.", "Two.", "Why </s> <image>?"]
-    assert [part["type"] for part in sent[1]["content"]] == ["image_url", "image_url", "text"]
-    assert sent[1]["content"][2]["text"] == "and this?"
-    urls = [part["image_url"]["url"] for part in sent[1]["content"][:2]]
-    assert urls == [red.data_url(), blue.data_url()]
-    decoded = PIL.open(io.BytesIO(base64.b64decode(urls[0].partition(",")[2])))
-    assert (decoded.size, decoded.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
 
 
 def test_sampling_reaches_the_server(server: OpenAIServer) -> None:
@@ -113,12 +70,6 @@ def test_a_server_that_rejects_an_extra_is_asked_without_it_from_then_on(server:
 
 def test_a_server_that_ignores_logprobs_gives_none(server: OpenAIServer) -> None:
     assert run(connect(server.url), ask(top_logprobs=5)).first_logprobs is None
-
-
-@pytest.mark.parametrize(("sent", "read"), [("stop", "stop"), ("length", "length"), ("content_filter", "stop")])
-def test_finish_reasons_are_mapped(server: OpenAIServer, sent: str, read: str) -> None:
-    server.behaviour.finish_reason = sent
-    assert run(connect(server.url), ask()).finish_reason == read
 
 
 def test_the_key_comes_from_the_option_or_the_environment_or_is_a_dummy(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,21 +161,6 @@ def test_a_silent_server_times_out(server: OpenAIServer) -> None:
     server.behaviour.pause = 30
     with pytest.raises(EngineError, match=r"did not answer in time \(0.2 s without a byte\)"):
         run(connect(server.url, timeout=0.2, retries=0), ask())
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "said"),
-    [
-        (Behaviour(break_after=1), "connection to the server at .* broke"),
-        (Behaviour(finish_reason=None), "ended its answer early"),
-        (Behaviour(raw=b""), "ended its answer early"),
-        (Behaviour(raw=b"data: {not json\n\n"), "failed in the middle of its answer"),
-        (Behaviour(raw=b'data: {"error": {"message": "out of memory"}}\n\n'), "failed in the middle of its answer"),
-    ],
-)
-def test_a_stream_that_breaks_is_an_error_and_no_answer(behaviour: Behaviour, said: str) -> None:
-    with openai_server(behaviour) as server, pytest.raises(EngineError, match=said):
-        run(connect(server.url, retries=0), ask())
 
 
 def test_nothing_is_logged_about_the_question(server: OpenAIServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
 from llava.chat import Chat, FinishReason, Image, Message, Reply
 from llava.engines.base import merge_logprobs
+from llava.errors import EngineError, ImageError
+from llava.image import MAX_BYTES
 
-FINISH_REASONS: Mapping[str, FinishReason] = {"length": "length"}  # every other reason ended the answer by itself
+# With any other reason (content_filter, abort, error, tool_calls, ...) the text is not what the model wanted to say: a "No" that a
+# filter cut off must not pass for one.
+FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class Answer:
@@ -25,19 +33,20 @@ class Answer:
         self._first_logprobs: Mapping[str, float] | None = None
 
     def add(self, chunk: ChatCompletionChunk) -> str:
-        """Take in one chunk; returns its text."""
+        """Take in one chunk; returns its text. Raises `EngineError` when the server ended the answer in no proper way."""
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
         if choice.finish_reason:
             self.finished = True
-            self._finish_reason = FINISH_REASONS.get(choice.finish_reason, "stop")
+            self._finish_reason = _finish_reason(choice.finish_reason)
         if self._first_logprobs is None and choice.logprobs and choice.logprobs.content:
             first = choice.logprobs.content[0]
             candidates = [(top.token, top.logprob) for top in first.top_logprobs] or [(first.token, first.logprob)]
             self._first_logprobs = merge_logprobs(candidates)
-        piece = choice.delta.content or choice.delta.refusal or ""
+        delta: ChoiceDelta | None = choice.delta  # some servers send null in the last chunk
+        piece = (delta.content or delta.refusal or "") if delta else ""
         self._pieces.append(piece)
         return piece
 
@@ -53,8 +62,18 @@ class Answer:
         )
 
 
+def _finish_reason(sent: object) -> FinishReason:
+    if isinstance(sent, str) and sent in FINISH_REASONS:
+        return FINISH_REASONS[sent]
+    shown = sent if isinstance(sent, str) and re.fullmatch(r"[\w.\-]{1,64}", sent) else "unknown reason"
+    raise EngineError(f"The server broke its answer off ({shown}): it is not used.")
+
+
 def to_messages(chat: Chat) -> list[dict[str, Any]]:
-    """The chat in OpenAI's form; a turn's images stand before its text, as PNG data URLs whose bytes are always the same."""
+    """The chat in OpenAI's form; a turn's images stand before its text, as data URLs whose bytes are the same in every step.
+
+    Raises `ImageError` for an image that is too large to send.
+    """
     return [{"role": message.role, "content": _content(message)} for message in chat.messages]
 
 
@@ -67,4 +86,13 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 @lru_cache(maxsize=8)  # the steps of one question send the same image in turn
 def _data_url(image: Image) -> str:
-    return image.data_url()
+    """The exact pixels as PNG or, where servers (ours too) would refuse so large a file, as the best JPEG."""
+    kind, data = "png", image.png()
+    if len(data) > MAX_BYTES:
+        buffer = io.BytesIO()
+        image.pil().save(buffer, "JPEG", quality=95, subsampling=0)
+        kind, data = "jpeg", buffer.getvalue()
+    if len(data) > MAX_BYTES:
+        width, height = image.size
+        raise ImageError(f"The image ({width} x {height} pixels) has more than {MAX_BYTES // 2**20} MiB even as JPEG: scale it down.")
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
