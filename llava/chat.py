@@ -21,7 +21,11 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. Images stand before the text, as in LLaVA. No marker in `text` ever becomes an image slot or a control token."""
+    """One turn. Images stand before the text, as in LLaVA.
+
+    In the local engine no marker in `text` (`<image>`, `</s>`, `<|im_end|>`, ...) ever becomes an image slot or a control token.
+    Other engines hand `text` on as it is: what a server's template makes of such a marker is up to the server.
+    """
 
     role: Role
     text: str
@@ -84,7 +88,10 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to pick tokens. `temperature` 0 is greedy. `stop` strings end the text and are not part of it."""
+    """How to pick tokens. `temperature` 0 is greedy. `stop` strings end the text and are not part of it.
+
+    Raises `UserError` for values of a wrong type or out of range.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -93,17 +100,24 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature <= 2.0:
-            raise UserError(f"temperature is {self.temperature}: give a number from 0 (greedy) to 2.")
-        if not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"top_p is {self.top_p}: give a number above 0 and at most 1.")
-        if self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens}: give at least 1.")
-        if isinstance(self.stop, str):
-            raise UserError("stop is a tuple of strings, not one string.")
+        # Values come from people's JSON too: types are checked, and True is no number.
+        if not _is(self.temperature, int, float) or not 0.0 <= self.temperature <= 2.0:
+            raise UserError(f"temperature is {self.temperature!r}: give a number from 0 (greedy) to 2.")
+        if not _is(self.top_p, int, float) or not 0.0 < self.top_p <= 1.0:
+            raise UserError(f"top_p is {self.top_p!r}: give a number above 0 and at most 1.")
+        if not _is(self.max_tokens, int) or self.max_tokens < 1:
+            raise UserError(f"max_tokens is {self.max_tokens!r}: give a whole number, at least 1.")
+        if self.seed is not None and not _is(self.seed, int):
+            raise UserError(f"seed is {self.seed!r}: give a whole number, or None.")
+        if not isinstance(self.stop, list | tuple) or not all(isinstance(s, str) for s in self.stop):
+            raise UserError(f"stop is {self.stop!r}: give a tuple of strings.")
         object.__setattr__(self, "stop", tuple(self.stop))
         if any(not s for s in self.stop):
             raise UserError("A stop string is empty: leave it out.")
+
+
+def _is(value: object, *types: type) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,24 @@ def test_asking_changes_the_last_text_alone() -> None:
         ({"top_p": math.nan}, "top_p is nan"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"stop": ("a", "")}, "A stop string is empty"),
-        ({"stop": "###"}, "a tuple of strings"),
+        ({"stop": "###"}, "stop is '###': give a tuple of strings"),
+        ({"temperature": "hot"}, "temperature is 'hot': give a number from 0"),
+        ({"temperature": None}, "temperature is None"),
+        ({"temperature": True}, "temperature is True"),
+        ({"top_p": "1"}, "top_p is '1'"),
+        ({"top_p": True}, "top_p is True"),
+        ({"max_tokens": 2.5}, "max_tokens is 2.5: give a whole number, at least 1"),
+        ({"max_tokens": "9"}, "max_tokens is '9'"),
+        ({"max_tokens": True}, "max_tokens is True"),
+        ({"seed": "x"}, "seed is 'x': give a whole number"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"seed": False}, "seed is False"),
+        ({"stop": [1]}, r"stop is \[1\]: give a tuple of strings"),
+        ({"stop": None}, "stop is None"),
+        ({"stop": 5}, "stop is 5"),
     ],
 )
-def test_sampling_out_of_range_is_refused(options: dict[str, Any], said: str) -> None:
+def test_sampling_of_a_wrong_type_or_out_of_range_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Sampling(**options)
 

@@ -2,6 +2,9 @@
 
 Turns a `Call` into one streamed request and the server's failures into our errors. It knows no prompt template (the server has
 one) and writes no request, answer or server message into a log or an error text; the server's own words stay on `__cause__`.
+
+Texts are sent as they are. Whether `<image>` or `<|im_end|>` in a question stays text is up to the server and its template; only the
+local engine promises it.
 """
 
 from __future__ import annotations
