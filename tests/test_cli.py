@@ -138,7 +138,7 @@ MISTAKES = {
     "text for a number": (["--question", "a", "--max-tokens", "many"], "Argument --max-tokens: invalid int value: 'many'"),
     "no tokens": (["--question", "a", "--max-tokens", "0"], "give at least 1"),
     "too hot": (["--question", "a", "--temperature", "3"], "from 0 (greedy) to 2"),
-    "unknown engine option": (["--question", "a", "--engine-option", "dealy=1"], "did you mean delay"),
+    "unknown engine option": (["--question", "a", "--engine-option", "dealy=1"], "Did you mean delay"),
     "malformed engine option": (["--question", "a", "--engine-option", "delay"], "KEY=VALUE"),
     "reserved engine option": (["--question", "a", "--engine-option", "policy=guard"], "is no engine option"),
     "model path": (["--question", "a", "--model", "no/such/checkpoint"], "no/such/checkpoint"),

@@ -5,20 +5,27 @@ Importing this package loads neither torch nor an HTTP library: an engine's modu
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from llava.engines.base import Engine, generate
 from llava.engines.scripted import ScriptedEngine
-from llava.errors import UserError
+from llava.errors import UserError, unknown
 from llava.paths import MINI
 
 __all__ = ["Engine", "ScriptedEngine", "connect", "generate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What an option may be, and how to say so."""
+
+    said: str
+    fits: Callable[[object], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +35,37 @@ class Kind:
     example: str
     pattern: str  # matches the beginning of the target
     opener: str  # "module:function", called as function(target, **options)
-    options: tuple[str, ...]
+    options: Mapping[str, Value]
 
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9
+
+
+_TEXT = Value("a text", lambda value: value is None or isinstance(value, str))
+_TORCH = Value("a name", lambda value: _TEXT.fits(value) or type(value).__module__ == "torch")  # torch.float16, torch.device("cpu")
+_SECONDS = Value("a number of seconds, at least 0", _is_number)
+_COUNT = Value("a whole number, at least 0", lambda value: isinstance(value, int) and _is_number(value))
+_THREADS = Value("a whole number from 1 to 1024", lambda value: value is None or (_COUNT.fits(value) and value in range(1, 1025)))
 
 _NOT_AN_ADDRESS = r"(?![a-zA-Z][a-zA-Z0-9+.-]+://)(?!.*:\d+(/|$))"  # neither scheme:// nor host:port
-_LOCAL = ("device", "dtype", "conv_mode", "attn_implementation", "max_waiting", "threads")
+_LOCAL = {
+    "device": _TORCH,
+    "dtype": _TORCH,
+    "conv_mode": _TEXT,
+    "attn_implementation": _TEXT,
+    "max_waiting": _COUNT,
+    "threads": _THREADS,
+}
 
 KINDS = (
     Kind('"mini" (the embedded model)', r"mini$", "llava.engines:_open_mini", _LOCAL),
-    Kind('"scripted:Yes|No" (replies in order)', r"scripted:", "llava.engines:_open_scripted", ("delay",)),
+    Kind('"scripted:Yes|No" (replies in order)', r"scripted:", "llava.engines:_open_scripted", {"delay": _SECONDS}),
     Kind(
         '"http://host:8000/v1" (an OpenAI-compatible server)',
         r"https?://",
         "llava.engines.openai:OpenAIEngine",
-        ("model", "api_key", "timeout", "connect_timeout", "retries"),
+        {"model": _TEXT, "api_key": _TEXT, "timeout": _SECONDS, "connect_timeout": _SECONDS, "retries": _COUNT},
     ),
     Kind("a model folder or a Hugging Face id", _NOT_AN_ADDRESS + r"\S", "llava.engines.local:open_local", _LOCAL),
 )
@@ -51,8 +75,8 @@ def connect(target: str | Path | Engine, **options: object) -> Engine:
     """The engine for `target`: "mini", "scripted:...", "http://host:port/v1", a model folder or hub id, or an engine itself.
 
     `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_waiting, threads; HTTP: model, api_key,
-    timeout, connect_timeout, retries). Raises `UserError` for an unknown target or option, `CheckpointError` for a folder that
-    is no checkpoint.
+    timeout, connect_timeout, retries; scripted: delay). Raises `UserError` for an unknown target or option and for a value of a
+    wrong type, `CheckpointError` for a folder that is no checkpoint.
     """
     if not isinstance(target, str | Path):
         if not isinstance(target, Engine):
@@ -71,11 +95,13 @@ def connect(target: str | Path | Engine, **options: object) -> Engine:
 
 
 def _check_options(kind: Kind, options: dict[str, object]) -> None:
-    for option in options:
+    for option, value in options.items():
         if option not in kind.options:
-            near = difflib.get_close_matches(option, kind.options, 1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise UserError(f"Unknown option {option!r} for {kind.example}. It takes {', '.join(kind.options)}{hint}")
+            raise unknown(f"option of {kind.example}:", option, kind.options)
+        wanted = kind.options[option]
+        if not wanted.fits(value):
+            shown = f" is {value!r:.100}" if wanted is not _TEXT and isinstance(value, int | float) else ""  # a text may be a key
+            raise UserError(f"The option {option}{shown}: give {wanted.said}.")
 
 
 def _open_mini(_target: str, **options: object) -> Engine:

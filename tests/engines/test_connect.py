@@ -3,11 +3,13 @@
 import asyncio
 import importlib
 import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from llava.chat import Call, Chat
 from llava.engines import KINDS, Engine, ScriptedEngine, connect, generate
@@ -51,12 +53,45 @@ def test_a_password_in_an_address_is_not_repeated() -> None:
 
 @pytest.mark.parametrize(
     ("target", "option", "hint"),
-    [("http://host/v1", "modle", "did you mean model?"), ("mini", "dvice", "did you mean device?"), ("mini", "zzz", "It takes device")],
+    [
+        ("http://host/v1", "modle", "Did you mean model?"),
+        ("mini", "dvice", "Did you mean device?"),
+        ("mini", "zzz", "there is device, dtype"),
+    ],
 )
 def test_an_unknown_option_names_the_valid_ones(target: str, option: str, hint: str) -> None:
-    with pytest.raises(UserError, match=f"Unknown option '{option}'") as caught:
+    with pytest.raises(UserError, match=f"Unknown option of .*: '{option}'") as caught:
         connect(target, **{option: 1})
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "option", "value", "said"),
+    [
+        ("scripted:x", "delay", "x", "The option delay: give a number of seconds, at least 0."),
+        ("scripted:x", "delay", math.nan, "The option delay is nan: give a number of seconds"),
+        ("scripted:x", "delay", -1, "The option delay is -1: give"),
+        ("scripted:x", "delay", True, "The option delay is True: give"),
+        ("scripted:x", "delay", 10**400, "give a number of seconds"),
+        ("mini", "threads", "x", "The option threads: give a whole number from 1 to 1024."),
+        ("mini", "threads", 0, "The option threads is 0: give a whole number from 1 to 1024."),
+        ("mini", "max_waiting", 1.5, "The option max_waiting is 1.5: give a whole number, at least 0."),
+        ("mini", "device", 3, "The option device is 3: give a name."),
+        ("mini", "conv_mode", ["v1"], "The option conv_mode: give a text."),
+        ("http://host/v1", "api_key", 1234, "The option api_key: give a text."),
+        ("http://host/v1", "timeout", None, "The option timeout: give a number of seconds, at least 0."),
+        ("http://host/v1", "retries", "many", "The option retries: give a whole number, at least 0."),
+    ],
+)
+def test_an_option_of_a_wrong_type_is_refused_before_anything_is_opened(target: str, option: str, value: object, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        connect(target, **{option: value})
+    assert len(str(caught.value)) < 200
+
+
+def test_what_torch_calls_a_dtype_or_device_is_a_name_too() -> None:
+    with pytest.raises(CheckpointError):
+        connect("no/such/folder", dtype=torch.float32, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("target", ["no/such/folder", "./nothing-here", Path("/nowhere/at/all")])
