@@ -13,7 +13,7 @@ from llava.chat import Chat
 from llava.ecso.policy import PAPER, Policy
 from llava.ecso.prompts import Prompts
 from llava.ecso.steps import Outcome, Steps, answer, answer_blind, judged_harmful, steps
-from llava.errors import unknown
+from llava.errors import UserError, unknown
 
 
 def direct(ask: Chat, prompts: Prompts, policy: Policy, draft: str | None = None) -> Steps:
@@ -57,7 +57,7 @@ DEFENCES: dict[str, Defence] = {
 class Method:
     """All that decides what a model is asked, besides the chat: a defence by name, its policy, its prompts.
 
-    Raises `UserError` for a defence that is not in the table.
+    Raises `UserError` for a defence that is not in the table, and for a policy or prompts of another type.
     """
 
     defence: str = "ecso"
@@ -65,8 +65,10 @@ class Method:
     prompts: Prompts = field(default_factory=Prompts)
 
     def __post_init__(self) -> None:
-        if self.defence not in DEFENCES:
+        if not isinstance(self.defence, str) or self.defence not in DEFENCES:
             raise unknown("defence", self.defence, DEFENCES)
+        if not isinstance(self.policy, Policy) or not isinstance(self.prompts, Prompts):
+            raise UserError("A method's policy is a Policy, and its prompts are Prompts.")
 
     def steps(self, ask: Chat, draft: str | None = None) -> Steps:
         """A fresh generator for one chat."""

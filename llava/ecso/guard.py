@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from llava.chat import Chat, Sampling
 from llava.ecso.defences import Method
 from llava.ecso.driver import run
-from llava.ecso.inputs import Pictures, Row, as_chat
+from llava.ecso.inputs import Pictures, Row, as_chat, check_text
 from llava.ecso.mapping import map_rows
 from llava.ecso.policy import Policy, policy_named
 from llava.ecso.portal import Portal
@@ -41,6 +42,7 @@ class ECSO:
     `target`: "mini", a checkpoint folder or hub id, "http://host:8000/v1", "scripted:...", or an engine. `policy`: "paper", "guard" or a
     `Policy`. `defence`: a name in `DEFENCES`. `options`: of the answers' sampling (`max_tokens`, `temperature`, `top_p`, `stop`, `seed`);
     all others go to the engine (`device`, `dtype`, `model`, `api_key`, ...).
+    A guard closes the engine that it opened itself; an engine that it was given stays open, for whoever made it (other guards, perhaps).
     Raises `UserError` for what cannot be, `CheckpointError` for a folder that is no checkpoint.
     """
 
@@ -58,7 +60,7 @@ class ECSO:
         sampling = {name: value for name, value in options.items() if name in _SAMPLING}
         self.method = Method(defence, policy_named(policy).answering(**sampling), prompts)
         self.engine: Engine = connect(target, **{k: v for k, v in options.items() if k not in _SAMPLING})  # type: ignore[arg-type]
-        self._portal = Portal(self.engine.close)
+        self._portal = Portal(self.engine.close if isinstance(target, str | Path) else None)
 
     def using(self, *, policy: str | Policy | None = None, defence: str | None = None) -> Method:
         """This guard's method with another policy or defence, for `guard(..., method=...)`: one loaded model, several methods.
@@ -68,7 +70,7 @@ class ECSO:
         chosen = self.method.policy
         if policy is not None:
             chosen = policy if isinstance(policy, Policy) else replace(policy_named(policy), answer=self.method.policy.answer)
-        return Method(defence or self.method.defence, chosen, self.method.prompts)
+        return Method(self.method.defence if defence is None else defence, chosen, self.method.prompts)
 
     def __call__(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
@@ -77,17 +79,13 @@ class ECSO:
 
         `draft` is a candidate answer from elsewhere: it is checked in place of the model's own.
         """
-        chat = as_chat(image, question)
-        self._check_open()
-        return self._portal.run(run(method or self.method, chat, self.engine, draft))
+        return self._portal.run(self._work(image, question, draft, method))
 
     async def ask(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
     ) -> Trace:
-        """The same, awaited; many may be awaited at once."""
-        chat = as_chat(image, question)
-        self._check_open()
-        return await asyncio.wrap_future(self._portal.start(run(method or self.method, chat, self.engine, draft)))
+        """The same, awaited; many may be awaited at once. Raises `EngineClosed` when the guard is closed meanwhile."""
+        return await asyncio.wrap_future(self._portal.start(self._work(image, question, draft, method)))
 
     def stream(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
@@ -108,24 +106,37 @@ class ECSO:
         """A trace for each row, in order, `concurrency` rows at a time. A row is an (image, question) pair, a mapping with `question` and
         `image` or `images`, or a `Chat`.
 
-        A failing row does not lose the others: its trace has an `error` (and no answer); with `on_error="raise"` the first error is
-        raised. Ctrl-C raises `Interrupted`, whose `done` holds the finished rows.
+        A failing row does not lose the others: its trace has an `error` (and no answer). With `on_error="raise"` the first one ends the
+        work and is the `__cause__` of a `Stopped`; so does an error of the iterable itself. Ctrl-C raises `Interrupted`. Both are
+        `Unfinished` and hold the finished rows as `done`. An engine without room for `concurrency` rows gets fewer at a time.
         """
-        if concurrency < 1:
-            raise UserError(f"concurrency is {concurrency}: give at least 1.")
+        if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
+            raise UserError(f"concurrency is {concurrency!r}: give a whole number, at least 1.")
         if on_error not in ("keep", "raise"):
             raise UserError(f"on_error is {on_error!r}: use keep or raise.")
-        self._check_open()
-        work = map_rows(method or self.method, self.engine, rows, concurrency, on_error == "raise")
+        work = map_rows(self._method(method), self.engine, rows, concurrency, on_error == "raise")
+        self._portal.check_open()
         return work.collect(self._portal, progress)
 
     def close(self) -> None:
-        """Close the engine and end the guard's thread. It also happens when the guard is garbage, and at exit."""
+        """End the guard's thread and the calls that still run on it, and close the engine if the guard opened it.
+
+        It also happens when the guard is garbage, and at exit.
+        """
         self._portal.close()
 
-    def _check_open(self) -> None:
-        if not self._portal.close.alive:
-            raise UserError("This guard is closed: make a new one.")
+    def _work(self, image: object, question: object, draft: str | None, method: Method | None) -> Coroutine[Any, Any, Trace]:
+        chat = as_chat(image, question)
+        if draft is not None:
+            check_text("draft", draft)
+        return run(self._method(method), chat, self.engine, draft)
+
+    def _method(self, given: Method | None) -> Method:
+        if given is None:
+            return self.method
+        if not isinstance(given, Method):
+            raise UserError(f"A method is what guard.using(...) gives, not {type(given).__name__}.")
+        return given
 
     def __enter__(self) -> ECSO:
         return self

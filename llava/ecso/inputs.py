@@ -24,14 +24,20 @@ def as_chat(image: object, question: object = None) -> Chat:
         if len(chats) == 2 or (image if chats[0] is question else question) is not None:
             raise UserError("A Chat already holds its images and its question: pass the Chat alone.")
         return chats[0]
-    if not isinstance(question, str):
-        raise UserError(f"A question is a text or a Chat, not {type(question).__name__}.")
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise UserError("The question is not valid text: it holds half a character (a lone surrogate).") from None
+    text = check_text("question", question)
     sources: list[Any] = [] if image is None else list(image) if isinstance(image, list | tuple) else [image]
-    return Chat.ask(question, [Image.open(source) for source in sources])
+    return Chat.ask(text, [Image.open(source) for source in sources])
+
+
+def check_text(name: str, value: object) -> str:
+    """`value`, which must be a text that can be encoded."""
+    if not isinstance(value, str):
+        raise UserError(f"A {name} is a text{' or a Chat' if name == 'question' else ''}, not {type(value).__name__}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"The {name} is not valid text: it holds half a character (a lone surrogate).") from None
+    return value
 
 
 def row_chat(row: object) -> Chat:

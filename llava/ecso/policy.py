@@ -39,7 +39,7 @@ class Policy:
     refusal: str = "I'm sorry, but I can't help with that."
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
+        if not isinstance(self.rule, str) or self.rule not in RULES:
             raise unknown("verdict rule", self.rule, RULES)
         if self.threshold is not None and not 0.0 < self.threshold <= 0.5:
             raise UserError(f"threshold is {self.threshold}: give a number above 0 and at most 0.5; above, a plain yes would count as no.")
@@ -90,6 +90,6 @@ def policy_named(policy: str | Policy) -> Policy:
     """A policy by its name, or the policy itself; raises `UserError` that lists the names."""
     if isinstance(policy, Policy):
         return policy
-    if policy not in POLICIES:
+    if not isinstance(policy, str) or policy not in POLICIES:
         raise unknown("policy", policy, POLICIES)
     return POLICIES[policy]

@@ -1,6 +1,6 @@
 """A thread with an event loop of its own, so that plain functions can await: in scripts, and in notebooks whose own loop is busy.
 
-Everything of one guard runs on one portal, whoever calls, so that an engine lives on one loop. It knows nothing of the method.
+Everything of one guard runs on one portal, whoever calls. It knows nothing of the method.
 """
 
 from __future__ import annotations
@@ -8,16 +8,60 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
-import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+from llava.errors import EngineClosed, UserError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 PATIENCE = 10.0  # seconds to wait for cancelled work or a closing engine before going on without
+
+
+class Work(concurrent.futures.Future[T], Generic[T]):
+    """A coroutine on a portal, seen from other threads: done when the coroutine has really ended, also after `cancel`.
+
+    Where nobody cancelled it but its loop did, because the portal was closed, the result is `EngineClosed`.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._work = work
+        self._portal_loop = loop
+        self._asked_to_cancel = False
+        loop.call_soon_threadsafe(self._begin)
+
+    def cancel(self) -> bool:
+        """Ask the coroutine to end. A finished one stays as it is."""
+        if self.done():
+            return False
+        self._asked_to_cancel = True
+        try:
+            self._portal_loop.call_soon_threadsafe(self._cancel_task)
+        except RuntimeError:  # the loop has ended meanwhile, and all work with it
+            return False
+        return True
+
+    def _begin(self) -> None:
+        self._task = self._portal_loop.create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def _cancel_task(self) -> None:
+        self._task.cancel()  # `_begin` ran before: a loop keeps the order
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled() and self._asked_to_cancel:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif task.cancelled():
+            self.set_exception(EngineClosed("The guard was closed during the call."))
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
 
 
 class Portal:
@@ -32,36 +76,47 @@ class Portal:
         self.close.atexit = False  # _end_all does it
         _OPEN.add(self)
 
-    def start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Begin `work` on the portal's loop; raises `RuntimeError` when the portal is closed."""
+    def start(self, work: Coroutine[Any, Any, T]) -> Work[T]:
+        """Begin `work` on the portal's loop; raises `UserError` when the portal is closed."""
+        try:
+            if self.close.alive:
+                return Work(work, self._loop)
+        except RuntimeError:  # closed this very moment
+            log.debug("a portal was closed while work began")
+        work.close()
+        raise _closed()
+
+    def check_open(self) -> None:
+        """Raises `UserError` when the portal is closed."""
         if not self.close.alive:
-            work.close()
-            raise RuntimeError("The portal is closed.")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise _closed()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`. An interrupt (Ctrl-C) cancels it, waits until it has ended, and is raised."""
-        ended = threading.Event()
-        try:
-            future = self.start(_announced(work, ended))
-        except RuntimeError:
+        """Wait for `work`. An interrupt (Ctrl-C) cancels it, waits until it has ended, and is raised.
+
+        Raises `UserError` on the portal's own thread, which cannot wait for itself.
+        """
+        if threading.current_thread() is self._thread:
             work.close()
-            raise
+            raise UserError("A guard cannot be called and waited for inside one of its own calls: await its `ask`, or use another guard.")
+        begun = self.start(work)
         try:
-            return future.result()
+            return begun.result()
         except BaseException:
-            future.cancel()
-            ended.wait(PATIENCE)
-            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # cancelled before its first step
-                work.close()
+            stop([begun])
             raise
 
 
-async def _announced(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    try:
-        return await work
-    finally:
-        ended.set()
+def _closed() -> UserError:
+    return UserError("This guard is closed: make a new one.")
+
+
+def stop(works: Iterable[Work[T]]) -> None:
+    """Cancel, and wait until all have ended."""
+    rest = list(works)
+    for work in rest:
+        work.cancel()
+    concurrent.futures.wait(rest, PATIENCE)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -75,10 +130,10 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _cancel_everything() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # again: some may have begun meanwhile
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _shut_down(

@@ -3,19 +3,23 @@
 import asyncio
 import gc
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llava.chat import Chat, Reply
-from llava.ecso import ECSO, GUARD, Policy, Prompts
-from llava.engines import ScriptedEngine
-from llava.errors import EngineError, ImageError, UserError
+from llava.chat import Call, Chat, Delta, Reply
+from llava.ecso import ECSO, GUARD, Interrupted, Policy, Prompts, Trace
+from llava.engines import ScriptedEngine, generate
+from llava.errors import EngineClosed, EngineError, ImageError, UserError
 from tests.ecso.factories import BENIGN, HARMFUL, PICTURES, STEP_NAMES, lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +63,14 @@ def test_a_guard_connects_by_name_and_takes_sampling_and_engine_options() -> Non
         ("scripted:a", {"temperature": math.nan}),
         ("no/such/folder/at/all", {}),
         (5, {}),
+        ("scripted:a", {"policy": ["paper"]}),
+        ("scripted:a", {"policy": None}),
+        ("scripted:a", {"defence": []}),
+        ("scripted:a", {"defence": ""}),
+        ("scripted:a", {"prompts": "Is it harmful?"}),
+        ("scripted:a", {"max_tokens": "5"}),
+        ("scripted:a", {"stop": 5}),
+        ("scripted:a", {"seed": "x"}),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(target: object, options: dict[str, Any]) -> None:
@@ -155,6 +167,16 @@ def test_mistakes_are_raised_from_calls_without_harm_to_the_guard() -> None:
             guard(RED, "")
         with pytest.raises(UserError):
             guard(Chat.ask("What?"), "What?")
+        with pytest.raises(UserError, match="draft is a text"):
+            guard(RED, "What?", draft=5)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="half a character"):
+            guard(RED, "What?", draft="half \ud800")
+        with pytest.raises(UserError, match="not str"):
+            guard(RED, "What?", method="direct")  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="Unknown defence"):
+            guard.using(defence="")
+        with pytest.raises(UserError, match="Unknown policy"):
+            guard.using(policy=["paper"])  # type: ignore[arg-type]
         assert guard(RED, "What?").answer == "A cat."
 
 
@@ -173,29 +195,106 @@ def test_a_closed_guard_says_so_and_closing_twice_is_fine() -> None:
     assert engine.seen == []
 
 
-def test_a_forgotten_guard_closes_its_engine_and_ends_its_thread() -> None:
-    engine = ScriptedEngine(BENIGN)
-    guard = ECSO(engine)
+def test_a_forgotten_guard_closes_the_engine_that_it_opened_and_ends_its_thread() -> None:
+    guard = ECSO("scripted:A cat.|No")
+    engine = guard.engine
     assert guard(RED, "What?").answer == "A cat."
     del guard
     gc.collect()
     assert portals() == []
-    assert engine._closed
+    with pytest.raises(EngineClosed):
+        asyncio.run(generate(engine, Call("answer", Chat.ask("What?"))))
 
 
-def test_closing_ends_a_call_that_is_still_running() -> None:
+def test_a_guard_never_closes_an_engine_that_it_was_given() -> None:
+    engine = ScriptedEngine(BENIGN)
+    guard = ECSO(engine)
+    guard = ECSO(engine, policy="guard")  # the first one is garbage now: the commonest move in a notebook
+    gc.collect()
+    assert guard(None, "What?").answer == "A cat."
+    guard.close()
+    with ECSO(engine) as other:
+        assert other(None, "What?").answer == "A cat."
+    assert asyncio.run(generate(engine, Call("answer", Chat.ask("What?")))).text == "A cat."
+
+
+def test_two_guards_share_one_engine_at_the_same_time() -> None:
+    engine = ScriptedEngine(BENIGN, delay=0.001)
+    with ECSO(engine) as one, ECSO(engine, policy="guard") as other:
+
+        async def both() -> list[Trace]:
+            return await asyncio.gather(*(guard.ask(RED, "What?") for guard in (one, other) * 5))
+
+        assert [trace.answer for trace in asyncio.run(both())] == ["A cat."] * 10
+
+
+def in_flight(engine: ScriptedEngine) -> None:
+    while not engine.seen:
+        time.sleep(0.001)
+
+
+def test_an_awaited_answer_whose_guard_is_closed_meanwhile_says_so() -> None:
     engine = ScriptedEngine(BENIGN, delay=3600)
     guard = ECSO(engine)
 
     async def start_and_close() -> None:
         waiting = asyncio.ensure_future(guard.ask(RED, "What?"))
-        while not engine.seen:  # noqa: ASYNC110 (the engine runs on another loop)
-            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(in_flight, engine)
         guard.close()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(EngineClosed, match="closed during the call"):
             await waiting
 
     asyncio.run(start_and_close())
+
+
+def test_a_call_on_another_thread_whose_guard_is_closed_meanwhile_says_so() -> None:
+    engine = ScriptedEngine(BENIGN, delay=3600)
+    guard = ECSO(engine)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(guard, RED, "What?")
+        rows = pool.submit(guard.map, [(RED, "What?")], progress=False)
+        in_flight(engine)
+        while len(engine.seen) < 2:
+            time.sleep(0.001)
+        guard.close()
+        with pytest.raises(EngineClosed, match="closed during the call"):
+            call.result(60)
+        assert isinstance(rows.result(60)[0].error, EngineClosed)
+
+
+def test_a_guard_called_inside_its_own_call_says_so_instead_of_waiting_for_itself() -> None:
+    def model(call: Call) -> str:
+        return guard(None, "And this?").answer or ""
+
+    with ECSO(ScriptedEngine(model)) as guard, pytest.raises(UserError, match="inside one of its own calls"):
+        guard(None, "What?")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a waiting main thread there")
+def test_an_interrupt_is_raised_only_when_the_call_has_really_ended() -> None:
+    class Tidy(ScriptedEngine):
+        tidied = False
+
+        async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+            try:
+                await asyncio.sleep(0.2)  # until the main thread waits
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(3600)
+                yield Delta()
+            finally:
+                await asyncio.sleep(0.1)
+                self.tidied = True
+
+    engine = Tidy([])
+    with ECSO(engine) as guard:
+        with pytest.raises(KeyboardInterrupt):
+            guard(None, "What?")
+        assert engine.tidied
+        engine.tidied = False
+        with pytest.raises(Interrupted):
+            guard.map([(None, "What?")], progress=False)
+        assert engine.tidied
 
 
 def test_a_guard_in_a_program_that_just_ends_leaves_no_warning_and_no_hang() -> None:
