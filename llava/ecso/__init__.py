@@ -7,7 +7,7 @@
 from llava.ecso.defences import DEFENCES, Defence, Method
 from llava.ecso.driver import Done, Event, Finished, Piece, Started, events, run
 from llava.ecso.guard import ECSO
-from llava.ecso.mapping import Interrupted
+from llava.ecso.mapping import Interrupted, Stopped, Unfinished
 from llava.ecso.policy import GUARD, PAPER, POLICIES, Policy
 from llava.ecso.prompts import Prompts
 from llava.ecso.steps import Outcome
@@ -32,7 +32,9 @@ __all__ = [
     "Prompts",
     "Started",
     "Step",
+    "Stopped",
     "Trace",
+    "Unfinished",
     "Verdict",
     "events",
     "run",

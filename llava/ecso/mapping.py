@@ -1,34 +1,46 @@
-"""Many rows through one guard: bounded concurrency, order kept, a progress bar, and nothing finished is lost."""
+"""Many rows through one guard: bounded concurrency, order kept, a progress bar, and nothing finished is lost.
+
+Rows are drawn and their images decoded on the calling thread, while the calls in flight go on on the guard's own: a slow or picky
+iterable (a database cursor, one that calls the guard itself) disturbs nobody.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sized
+from collections import deque
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from llava.chat import Chat
 from llava.ecso.defences import Method
 from llava.ecso.driver import run
 from llava.ecso.inputs import row_chat
-from llava.ecso.portal import Portal
+from llava.ecso.portal import Portal, Work, stop
 from llava.ecso.trace import Trace
-from llava.errors import UserError
+from llava.errors import LlavaError, Overloaded, UserError
 
 if TYPE_CHECKING:
     from llava.engines.base import Engine
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `map`. `done` maps the number of each finished row (from 0) to its trace.
+class Unfinished(BaseException):
+    """A `map` that ended before its rows did. `done` maps the number of each finished row (from 0, ascending) to its trace.
 
     In a notebook the exception is at hand as `sys.last_value`: `sys.last_value.done`.
     """
 
-    def __init__(self, done: dict[int, Trace]) -> None:
-        super().__init__(
-            f"Interrupted; {len(done)} finished rows are kept in this exception's `done` (in a notebook: sys.last_value.done)."
-        )
+    def __init__(self, why: str, done: dict[int, Trace]) -> None:
+        super().__init__(f"{why}; {len(done)} finished rows are kept in this exception's `done` (in a notebook: sys.last_value.done).")
         self.done = done
+
+
+class Interrupted(Unfinished, KeyboardInterrupt):
+    """Ctrl-C during `map`."""
+
+
+class Stopped(Unfinished, LlavaError):
+    """The iterable of rows failed, or a row did under `on_error="raise"`. `__cause__` is that error."""
 
 
 class Progress(Protocol):
@@ -41,54 +53,94 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class RowWork:
-    """The state of one `map`: rows still to come, traces that are there."""
+    """The state of one `map`: rows in flight, rows to be tried again, traces that are there."""
 
     method: Method
     engine: Engine
     rows: Iterable[object]
-    concurrency: int
+    limit: int  # rows in flight; less after the engine had no room for so many
     raise_errors: bool
     done: dict[int, Trace] = field(default_factory=dict)
+    running: dict[Work[Trace], tuple[int, Chat]] = field(default_factory=dict)
+    again: deque[tuple[int, Chat]] = field(default_factory=deque)
+    ended: SimpleQueue[Work[Trace]] = field(default_factory=SimpleQueue)
+    counts: dict[str, int] = field(default_factory=lambda: {"harmful": 0, "failed": 0})
 
     def collect(self, portal: Portal, progress: bool) -> list[Trace]:
-        """Run on `portal` until all rows are done."""
+        """Run on `portal` until all rows are done; raises `Interrupted` and `Stopped`."""
         bar = _bar(self.rows, progress)
         try:
-            portal.run(self._all(bar))
+            try:
+                self._all(portal, bar)
+            finally:
+                self._stop(bar)
+                bar.close()
         except KeyboardInterrupt:
-            raise Interrupted(dict(sorted(self.done.items()))) from None
-        finally:
-            bar.close()
-        return [self.done[number] for number in sorted(self.done)]
+            raise Interrupted("Interrupted", self._in_order()) from None
+        except Exception as error:
+            sentence = str(error).rstrip(".") or "without a word"
+            raise Stopped(f"The rows ended early ({type(error).__name__}: {sentence})", self._in_order()) from error
+        return list(self._in_order().values())
 
-    async def _all(self, bar: Progress) -> None:
-        numbered = enumerate(self.rows)  # shared: each worker takes the next row when it is free
-        workers = [asyncio.ensure_future(self._worker(numbered, bar)) for _ in range(self.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+    def _all(self, portal: Portal, bar: Progress) -> None:
+        for number, row in enumerate(self.rows):
+            self._draw(number, row, portal, bar)
+            while not self.ended.empty() or len(self.running) >= self.limit:
+                self._take(self.ended.get(), portal, bar)
+        while self.running:
+            self._take(self.ended.get(), portal, bar)
 
-    async def _worker(self, numbered: Iterator[tuple[int, object]], bar: Progress) -> None:
-        for number, row in numbered:
-            self.done[number] = await self._row(row)
-            traces = list(self.done.values())
-            bar.set_postfix(
-                {"harmful": sum(t.harmful is True for t in traces), "failed": sum(t.error is not None for t in traces)}, refresh=False
-            )
-            bar.update(1)
-
-    async def _row(self, row: object) -> Trace:
-        chat = None
+    def _draw(self, number: int, row: object, portal: Portal, bar: Progress) -> None:
         try:
             chat = row_chat(row)
-            return await run(self.method, chat, self.engine)
-        except Exception as error:  # whatever happens to one row, the others go on; the error is kept in its trace
+        except Exception as error:  # whatever a row is, the others go on; the error is kept in its trace
             if self.raise_errors:
                 raise
-            return Trace(chat, self.method, self.engine.name, error=error)
+            self._failed(number, None, error, bar)
+        else:
+            self._begin(number, chat, portal)
+
+    def _begin(self, number: int, chat: Chat, portal: Portal) -> None:
+        work = portal.start(run(self.method, chat, self.engine))
+        self.running[work] = number, chat
+        work.add_done_callback(self.ended.put)  # type: ignore[arg-type]
+
+    def _take(self, work: Work[Trace], portal: Portal, bar: Progress) -> None:
+        """Note what became of a row that has ended, and begin those that waited for room."""
+        number, chat = self.running[work]
+        error = work.exception()
+        if error is None:
+            self._keep(number, work.result(), bar)
+        elif isinstance(error, Overloaded) and len(self.running) > 1:  # our own rows take the room: try again with fewer at a time
+            self.limit = min(self.limit, len(self.running) - 1)
+            self.again.append((number, chat))
+        elif isinstance(error, Exception) and not self.raise_errors:
+            self._failed(number, chat, error, bar)
+        else:
+            raise error
+        del self.running[work]  # last: an interrupt in between loses nothing
+        while self.again and len(self.running) < self.limit:
+            self._begin(*self.again.popleft(), portal)
+
+    def _keep(self, number: int, trace: Trace, bar: Progress) -> None:
+        self.done[number] = trace
+        self.counts["harmful"] += trace.harmful is True
+        self.counts["failed"] += trace.error is not None
+        bar.set_postfix(self.counts, refresh=False)
+        bar.update(1)
+
+    def _failed(self, number: int, chat: Chat | None, error: Exception, bar: Progress) -> None:
+        self._keep(number, Trace(chat, self.method, self.engine.name, error=error), bar)
+
+    def _stop(self, bar: Progress) -> None:
+        """Cancel what still runs; rows that had finished meanwhile are kept."""
+        stop(self.running)
+        for work, (number, _) in self.running.items():
+            if work.done() and not work.cancelled() and work.exception() is None:
+                self._keep(number, work.result(), bar)
+
+    def _in_order(self) -> dict[int, Trace]:
+        return dict(sorted(self.done.items()))
 
 
 def map_rows(method: Method, engine: Engine, rows: Iterable[object], concurrency: int, raise_errors: bool) -> RowWork:

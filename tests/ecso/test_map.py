@@ -6,15 +6,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
 from llava.chat import Call, Chat, Delta, Reply
-from llava.ecso import ECSO, Interrupted, Trace
+from llava.ecso import ECSO, Interrupted, Stopped, Trace, Unfinished
 from llava.engines import ScriptedEngine
-from llava.errors import EngineError, ImageError, UserError
+from llava.errors import EngineError, ImageError, LlavaError, Overloaded, UserError
 from tests.ecso.factories import BENIGN, PICTURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +31,7 @@ class Slow:
     """Answers rows in reverse order of arrival where it can, and counts what is in flight."""
 
     name = "slow"
-    running = most = 0
+    running = most = finished = 0
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         self.running += 1
@@ -37,6 +39,7 @@ class Slow:
         for _ in range(200 - int(call.chat.question) if call.step == "answer" else 1):
             await asyncio.sleep(0)
         self.running -= 1
+        self.finished += 1
         yield Delta(reply=Reply(echo(call)))
 
     async def close(self) -> None: ...
@@ -85,12 +88,128 @@ def test_a_failing_row_keeps_its_error_and_the_others_their_answers() -> None:
     assert str(Trace.from_dict(results[2].to_dict())) == str(results[2])
 
 
-def test_the_first_error_can_be_raised_instead() -> None:
-    with ECSO(ScriptedEngine(echo)) as guard, pytest.raises(UserError, match="question is empty"):
-        guard.map([(None, "a"), (None, ""), (None, "b")], on_error="raise", progress=False)
+def test_rows_may_come_from_a_generator_that_calls_the_guard_itself() -> None:
+    with ECSO(ScriptedEngine(echo)) as guard:
+        results = guard.map(((None, f"{guard(None, str(n)).answer}!") for n in range(5)), concurrency=2, progress=False)
+    assert [result.answer for result in results] == [f"{n}!" for n in range(5)]
 
 
-@pytest.mark.parametrize("wrong", [{"rows": "text"}, {"rows": 5}, {"rows": [], "concurrency": 0}, {"rows": [], "on_error": "ignore"}])
+def test_rows_are_drawn_on_the_calling_thread_while_calls_go_on() -> None:
+    engine = Slow()
+    threads = set()
+
+    def rows() -> Iterator[tuple[None, str]]:
+        for number in range(3):
+            threads.add(threading.current_thread())
+            yield None, str(number)
+            while engine.finished <= 2 * number:  # waits for this row's answer and check: they go on meanwhile
+                time.sleep(0.001)
+
+    with ECSO(engine) as guard:
+        assert len(guard.map(rows(), concurrency=3, progress=False)) == 3
+    assert threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_an_iterable_that_fails_loses_no_finished_row(concurrency: int) -> None:
+    def rows() -> Iterator[tuple[None, str]]:
+        yield from ((None, str(number)) for number in range(20))
+        time.sleep(0.1)
+        raise OSError("the disk is gone")
+
+    with ECSO(ScriptedEngine(echo)) as guard, pytest.raises(Stopped, match=r"the disk is gone.*20 finished rows are kept") as caught:
+        guard.map(rows(), concurrency=concurrency, progress=False)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert [(number, trace.answer) for number, trace in caught.value.done.items()] == [(n, str(n)) for n in range(20)]
+
+
+class Gated(ScriptedEngine):
+    """Answers a row only when it is let through; row "x" fails."""
+
+    def __init__(self, *order: str) -> None:
+        super().__init__(echo)
+        self.order = list(order)
+        self.cancelled: list[str] = []
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+        question = call.chat.question
+        try:
+            while call.step == "answer" and question not in self.order[:1]:  # noqa: ASYNC110 (the order is a list)
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.cancelled.append(question)
+            raise
+        if question == "x":
+            raise EngineError("fell over")
+        try:
+            async for delta in super().stream(call):
+                yield delta
+        finally:
+            if call.step != "answer":
+                self.order.pop(0)
+
+
+def test_the_first_error_can_stop_the_rest_and_what_finished_is_kept_in_the_rows_order() -> None:
+    engine = Gated("2", "0", "x")
+    rows = [(None, question) for question in ("0", "1", "2", "x", "4", "5")]
+    with ECSO(engine) as guard:
+        with pytest.raises(Stopped, match=r"EngineError: fell over.*2 finished rows") as caught:
+            guard.map(rows, concurrency=6, on_error="raise", progress=False)
+        assert sorted(engine.cancelled) == ["1", "4", "5"]  # when the error is raised, nothing runs any more
+        calls = len(engine.seen)
+        assert guard(None, "x" * 3, draft="a draft").answer == "a draft"
+        assert len(engine.seen) == calls + 1
+    assert list(caught.value.done) == [0, 2]
+    assert [trace.answer for trace in caught.value.done.values()] == ["0", "2"]
+    assert isinstance(caught.value.__cause__, EngineError)
+
+
+def test_a_row_that_is_none_can_stop_the_rest_too() -> None:
+    with ECSO(ScriptedEngine(echo)) as guard, pytest.raises(Stopped, match="question is empty") as caught:
+        guard.map([(None, "a"), (None, ""), (None, "b")], on_error="raise", concurrency=1, progress=False)
+    assert isinstance(caught.value.__cause__, UserError)
+    assert [trace.answer for trace in caught.value.done.values()] == ["a"]
+
+
+class Narrow(Slow):
+    """Has room for three calls."""
+
+    refused = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+        if self.running >= 3:
+            self.refused += 1
+            raise Overloaded("no room")
+        async for delta in super().stream(call):
+            yield delta
+
+
+def test_an_engine_with_less_room_gets_fewer_rows_at_a_time() -> None:
+    engine = Narrow()
+    with ECSO(engine) as guard:
+        results = guard.map([(None, str(n)) for n in range(60)], concurrency=20, progress=False)
+    assert [result.answer for result in results] == [str(n) for n in range(60)]
+    assert 0 < engine.refused <= 17  # each refusal makes the map narrower
+
+
+def test_an_overload_that_is_not_the_maps_own_is_an_error_of_its_row() -> None:
+    with ECSO(ScriptedEngine({"answer": Overloaded("no room")})) as guard:
+        results = guard.map([(None, str(n)) for n in range(5)], concurrency=3, progress=False)
+    assert [type(result.error) for result in results] == [Overloaded] * 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": "text"},
+        {"rows": 5},
+        {"rows": [], "concurrency": 0},
+        {"rows": [], "concurrency": "8"},
+        {"rows": [], "concurrency": True},
+        {"rows": [], "on_error": "ignore"},
+        {"rows": [], "method": "direct"},
+    ],
+)
 def test_arguments_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with ECSO(ScriptedEngine(BENIGN)) as guard, pytest.raises(UserError):
         guard.map(**{"progress": False, **wrong})  # type: ignore[arg-type]
@@ -155,4 +274,6 @@ def test_ctrl_c_keeps_the_finished_rows() -> None:
 
 def test_an_interrupt_is_a_keyboard_interrupt_that_carries_the_rows() -> None:
     assert issubclass(Interrupted, KeyboardInterrupt)
-    assert Interrupted({}).done == {}
+    assert issubclass(Interrupted, Unfinished)
+    assert issubclass(Stopped, Unfinished)
+    assert issubclass(Stopped, LlavaError)
