@@ -4,7 +4,7 @@
     ├── UserError              the caller can mend it; the message says how
     │   ├── ImageError         an image that cannot or must not be decoded
     │   ├── CheckpointError    a model folder that is missing, incomplete or not what it says
-    │   └── ContextTooLong     prompt and answer do not fit into the model's context
+    │   └── ContextTooLong     the prompt leaves no room for an answer in the model's context
     └── EngineError            the model, or the way to it, failed
         ├── Overloaded         no room for one more call just now
         └── EngineClosed       the engine was closed while the call waited or ran
@@ -36,17 +36,21 @@ class CheckpointError(UserError):
 
 
 class ContextTooLong(UserError):
-    """Prompt plus wanted answer exceed the model's context.
+    """The prompt leaves no room in the model's context for an answer.
 
-    `prompt_tokens`, `max_tokens` and `context` are counts of tokens; image tokens are part of the prompt.
+    The local engine shortens the answer to what fits and raises this only when not one token does; servers refuse what does not fit
+    in full. `prompt_tokens` (image tokens included), `max_tokens` (kept for the answer) and `context` are counts of tokens, or None
+    where a server does not tell them.
     """
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
-        over = prompt_tokens + max_tokens - context
-        super().__init__(
-            f"The prompt has {prompt_tokens} tokens and {max_tokens} more are wanted, but the model's context holds "
-            f"{context}: {over} too many. Shorten the question or lower max_tokens."
-        )
+    def __init__(self, prompt_tokens: int | None = None, max_tokens: int | None = None, context: int | None = None) -> None:
+        if prompt_tokens is None or max_tokens is None or context is None:
+            said = "The prompt is too long: with the answer it does not fit into the model's context."
+        else:
+            over = prompt_tokens + max_tokens - context
+            kept = f", of which the answer gets {max_tokens}" if max_tokens else ""
+            said = f"The prompt has {prompt_tokens} tokens, images included: {over} too many. The model's context holds {context}{kept}."
+        super().__init__(f"{said} Shorten the question" + (" or lower max_tokens." if max_tokens is None or max_tokens > 1 else "."))
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.context = context

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 
 @dataclass
@@ -27,6 +27,8 @@ class Behaviour:
     top_logprobs: list[tuple[str, float]] | None = None  # of the first token
     fail: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     rejects: tuple[str, ...] = ()  # parameters that give a 400
+    takes_only: dict[str, Any] = field(default_factory=dict)  # parameters of which any other value gives a 400
+    redirect: str | None = None  # send every chat request there
     pause: float = 0.0  # seconds before each piece
     break_after: int | None = None  # cut the connection after so many pieces
     raw: bytes | None = None  # send this instead of chunks
@@ -72,12 +74,17 @@ def _app(server: OpenAIServer) -> FastAPI:
         behaviour = server.behaviour
         if refusal := refuse(request):
             return refusal
+        if behaviour.redirect:
+            return RedirectResponse(behaviour.redirect, 307)
         if failure := behaviour.fail.get(number, behaviour.fail.get(-1)):
             return JSONResponse(failure[1], failure[0], headers={"retry-after-ms": "1"})
         if body["model"] not in behaviour.models:
             return JSONResponse(error("The model does not exist.", code="model_not_found"), 404)
         if rejected := [name for name in behaviour.rejects if name in body]:
-            return JSONResponse(error(f"Unsupported parameter: {rejected[0]}", param=rejected[0]), 400)
+            return JSONResponse(error(f"Unsupported parameter: {rejected[0]}", param=rejected[0], code="unsupported_parameter"), 400)
+        if fixed := [name for name, value in behaviour.takes_only.items() if body.get(name, value) != value]:
+            said = f"Unsupported value: '{fixed[0]}' does not support {body[fixed[0]]} with this model. Only the default is supported."
+            return JSONResponse(error(said, param=fixed[0], code="unsupported_value"), 400)
         return StreamingResponse(_events(server, body), media_type="text/event-stream")
 
     return app

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from llava.chat import Call, Chat, Delta, Reply, Sampling
-from llava.engines import connect, generate
+from llava.chat import Call, Chat, Delta, Sampling
+from llava.engines import connect
 from llava.errors import EngineError, Overloaded, UserError
 from tests.engines.asking import SECRET, ask, failure, run
 from tests.openai_server import OpenAIServer, error
@@ -50,24 +50,6 @@ def test_first_token_logprobs_are_summed_over_tokens_that_read_the_same(server: 
     assert reply.first_logprobs == pytest.approx({"Yes": math.log(0.75), "No": math.log(0.2), "x": -9999.0})
 
 
-@pytest.mark.parametrize("parameter", ["logprobs", "stream_options"])
-def test_a_server_that_rejects_an_extra_is_asked_without_it_from_then_on(server: OpenAIServer, parameter: str) -> None:
-    server.behaviour.rejects = (parameter,)
-    server.behaviour.top_logprobs = [("Yes", -0.1)]
-
-    async def main() -> list[Reply]:
-        engine = connect(server.url)
-        replies = [await generate(engine, ask(top_logprobs=5)) for _ in range(2)]
-        await engine.close()
-        return replies
-
-    for reply in asyncio.run(main()):
-        assert reply.text == "A cat on a mat."
-        assert (reply.first_logprobs is None) == (parameter == "logprobs")
-        assert (reply.prompt_tokens is None) == (parameter == "stream_options")
-    assert [parameter in request for request in server.requests] == [True, False, False]
-
-
 def test_a_server_that_ignores_logprobs_gives_none(server: OpenAIServer) -> None:
     assert run(connect(server.url), ask(top_logprobs=5)).first_logprobs is None
 
@@ -105,21 +87,6 @@ def test_without_a_model_the_server_must_list_exactly_one(server: OpenAIServer, 
 def test_an_address_without_the_api_says_so(server: OpenAIServer) -> None:
     with pytest.raises(UserError, match=r"no OpenAI-compatible API at .*usually ends in /v1"):
         run(connect(server.url.removesuffix("/v1")), ask())
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        error("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."),
-        error("x", code="context_length_exceeded"),
-        error("The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
-        error("Input is too long for the model"),
-    ],
-)
-def test_a_prompt_over_the_context_says_what_to_do_and_is_not_sent_again(server: OpenAIServer, body: dict[str, object]) -> None:
-    server.behaviour.models = ["tiny"]
-    assert "shorten the question" in str(failure(server, 400, body))
-    assert len(server.requests) <= 2
 
 
 def test_other_refusals_give_their_codes_but_never_the_message(server: OpenAIServer) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from llava.chat import Call, Chat, Reply
 from llava.engines import connect, generate
-from llava.errors import EngineClosed
+from llava.errors import EngineClosed, UserError
 from tests.factories import until
-from tests.openai_server import OpenAIServer
+from tests.openai_server import OpenAIServer, openai_server
 
 QUESTION = Call("answer", Chat.ask("What is this?"))
 
@@ -73,6 +73,14 @@ def test_closing_from_another_loop_closes_the_connections_of_a_running_one(serve
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()  # a connection that were left open would warn here
+
+
+def test_a_redirect_is_not_followed_and_no_second_host_sees_key_or_question(server: OpenAIServer) -> None:
+    with openai_server() as other:
+        server.behaviour.redirect = f"{other.url}/chat/completions"
+        with pytest.raises(UserError, match=r"redirects to another address \(307\), which is not followed: give that address"):
+            asyncio.run(generate(connect(server.url, api_key="secret"), QUESTION))
+        assert (len(server.requests), other.requests) == (1, [])
 
 
 def test_the_environments_proxy_is_not_asked_for_loopback(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,25 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import AsyncGenerator
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletionChunk
 
 from llava.chat import Call, Delta
-from llava.engines.openai.wire import Answer, to_messages
+from llava.engines.openai.request import explain, refused, to_request
+from llava.engines.openai.wire import Answer
 from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
-
-MAX_TOP_LOGPROBS = 20  # OpenAI's own limit
-_TOO_LONG = re.compile(
-    r"context.{0,20}(length|window|size)|maximum.{0,20}(length|tokens)|(prompt|input).{0,20}too long|too many tokens", re.I
-)
-_NO_IMAGES = re.compile(r"(not|n't).{0,40}(multimodal|vision|image)|image.{0,40}not (supported|allowed)|at most 0 image", re.I)
 
 
 class OpenAIEngine:
@@ -38,7 +32,8 @@ class OpenAIEngine:
     `model`: the served model's name; may be left out when the server lists exactly one. `api_key`: else OPENAI_API_KEY, else a
     dummy, which local servers accept. `timeout`: seconds without a byte before the call fails; `connect_timeout`: seconds to connect.
     `retries`: how often a request that no byte has answered yet is repeated (connection lost, 408, 409, 429, 5xx), with back-off.
-    A server that rejects log-probabilities (or usage in streams) is asked without them from then on.
+    A server that refuses log-probabilities, usage in streams or the name `max_tokens` is asked without them from then on; redirects are
+    not followed, for key and images would go along.
     """
 
     def __init__(
@@ -58,7 +53,7 @@ class OpenAIEngine:
         self._timeout = openai.Timeout(timeout, connect=connect_timeout)
         self._retries = retries
         self._closed = False
-        self._rejected: set[str] = set()  # optional parameters that this server does not take
+        self._left_out: set[str] = set()  # parameters that this server does not take
         self._clients: dict[asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[openai.AsyncOpenAI, None]]] = {}
 
     @property
@@ -72,14 +67,13 @@ class OpenAIEngine:
             raise EngineClosed(f"The engine {self.name} is closed.")
         try:
             client = await self._client()
-            request = await self._request(client, call)
             answer = Answer()
-            async with await self._open(client, request, call) as chunks:
+            async with await self._open(client, call) as chunks:
                 async for chunk in chunks:
                     if piece := answer.add(chunk):
                         yield Delta(piece)
         except (openai.OpenAIError, ValueError, RuntimeError) as error:  # not JSON; a client that was closed meanwhile
-            raise await self._translate(error) from error
+            raise await self._translate(error, call) from error
         if not answer.finished:
             raise EngineError(f"The server at {self._address} ended its answer early.")
         yield Delta(reply=answer.reply(time.monotonic() - start))
@@ -115,44 +109,22 @@ class OpenAIEngine:
             self._clients.pop(loop, None)
             await client.close()
 
-    async def _request(self, client: openai.AsyncOpenAI, call: Call) -> dict[str, Any]:
+    async def _open(self, client: openai.AsyncOpenAI, call: Call) -> openai.AsyncStream[ChatCompletionChunk]:
         if self._model is None:
             self._model = await self._only_model(client)
-        sampling = call.sampling
-        request: dict[str, Any] = {
-            "model": self._model,
-            "messages": await asyncio.to_thread(to_messages, call.chat),  # encoding a large image takes a while
-            "stream": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
-        if sampling.stop:
-            request["stop"] = list(sampling.stop)
-        if sampling.seed is not None:
-            request["seed"] = sampling.seed
-        return request
-
-    async def _open(self, client: openai.AsyncOpenAI, request: dict[str, Any], call: Call) -> openai.AsyncStream[ChatCompletionChunk]:
-        extras: dict[str, dict[str, Any]] = {"stream_options": {"stream_options": {"include_usage": True}}}
-        if call.top_logprobs:
-            extras["logprobs"] = {"logprobs": True, "top_logprobs": min(MAX_TOP_LOGPROBS, call.top_logprobs)}
-        wanted = {name: parameters for name, parameters in extras.items() if name not in self._rejected}
-        try:
-            return await self._create(client, request, wanted)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not wanted or _TOO_LONG.search(error.message):
-                raise
-            suspects = [name for name in wanted if name in error.message] or list(wanted)
-            stream = await self._create(client, request, {name: value for name, value in wanted.items() if name not in suspects})
-            self._rejected.update(suspects)  # only now: it was these that the server disliked
-            return stream
-
-    async def _create(
-        self, client: openai.AsyncOpenAI, request: dict[str, Any], extras: dict[str, dict[str, Any]]
-    ) -> openai.AsyncStream[ChatCompletionChunk]:
-        parameters = {key: value for extra in extras.values() for key, value in extra.items()}
-        return cast(openai.AsyncStream[ChatCompletionChunk], await client.chat.completions.create(**request, **parameters))
+        left_out = set(self._left_out)
+        while True:
+            request = await asyncio.to_thread(to_request, self._model, call, left_out)  # encoding a large image takes a while
+            try:
+                stream = await client.chat.completions.create(**request)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                more = refused(error, request) - left_out
+                if not more:
+                    raise
+                left_out |= more
+            else:
+                self._left_out |= left_out  # only now: it was these that the server disliked
+                return cast(openai.AsyncStream[ChatCompletionChunk], stream)
 
     async def _only_model(self, client: openai.AsyncOpenAI) -> str:
         served = [model.id async for model in client.models.list()]
@@ -160,7 +132,7 @@ class OpenAIEngine:
             raise UserError(f"The server at {self._address} lists {_names(served)}: say which one with model=.")
         return served[0]
 
-    async def _translate(self, error: Exception) -> LlavaError:
+    async def _translate(self, error: Exception, call: Call) -> LlavaError:
         if self._closed:
             return EngineClosed(f"The engine {self.name} was closed during the call.")
         server = f"The server at {self._address}"
@@ -180,7 +152,9 @@ class OpenAIEngine:
         if status in (429, 503):
             return Overloaded(f"{server} is overloaded ({status}): try again later.")
         if status in (400, 413, 422):
-            return self._bad_request(error)
+            return explain(error, self.name, self._address, call.sampling)
+        if status in range(300, 400):
+            return UserError(f"{server} redirects to another address ({status}), which is not followed: give that address.")
         return EngineError(f"{server} failed with status {status}.")
 
     async def _not_found(self) -> UserError:
@@ -189,15 +163,6 @@ class OpenAIEngine:
         except (openai.OpenAIError, ValueError):
             return UserError(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
         return UserError(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
-
-    def _bad_request(self, error: openai.APIStatusError) -> UserError:
-        if error.code == "context_length_exceeded" or _TOO_LONG.search(error.message):
-            return UserError("Prompt and answer do not fit into the model's context: shorten the question or lower max_tokens.")
-        if _NO_IMAGES.search(error.message):
-            return UserError(f"The model {self.name} does not take images.")
-        # Codes are identifiers; the message may quote the prompt and is left out.
-        codes = [word for word in (error.type, error.code, error.param) if isinstance(word, str) and re.fullmatch(r"[\w.\-]{1,64}", word)]
-        return UserError(f"The server at {self._address} refused the request ({', '.join([str(error.status_code), *codes])}).")
 
 
 def _names(served: list[str]) -> str:

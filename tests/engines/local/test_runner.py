@@ -131,7 +131,10 @@ def test_a_seed_fixes_the_answer(llava: Loaded) -> None:
 def test_a_prompt_over_the_context_names_both_numbers_and_the_answer_is_cut_to_what_fits(llava: Loaded) -> None:
     prompt = reply(llava, CHATS[1], max_tokens=1).prompt_tokens
     assert prompt is not None
-    with pytest.raises(ContextTooLong, match=rf"The prompt has {prompt} tokens .* context holds {prompt}"):
+    with pytest.raises(
+        ContextTooLong,
+        match=rf"has {prompt} tokens, images included: 1 too many\. .* holds {prompt}, .* gets 1\. Shorten the question\.$",
+    ):
         reply(replace(llava, context_len=prompt), CHATS[1])
     found = reply(replace(llava, context_len=prompt + 3), CHATS[1], max_tokens=50)
     assert (found.completion_tokens, found.finish_reason) == (3, "length")
