@@ -64,18 +64,19 @@ def test_start_and_end_tokens_stand_around_an_image() -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("marker", ["<image>", "</s>", "<s>", "<unk>", "<im_start>", "<|im_end|>", "[INST]", "###Assistant:", "USER:"])
-def test_markers_in_what_people_say_stay_text(template: str, marker: str) -> None:
-    words = plain()
+@pytest.mark.parametrize("marker", ["<image>", "</s>", "<s>", "<unk>", "<im_start>", "<im_end>"])
+def test_the_tokenizers_control_tokens_and_image_markers_stay_text_in_what_people_say(template: str, marker: str) -> None:
+    words = plain("llava-v1-tiny-imse")
+    controls = {-200, *words.tokenizer.get_added_vocab().values()}
+    assert marker == "<image>" or words.tokenizer.convert_tokens_to_ids(marker) in controls
     question = f"before {marker} after"
     harmless = render(Chat.ask("question", [PICTURE]), conv_templates[template], words.parse)
     pieces = render(Chat.ask(question, [PICTURE]), conv_templates[template], words.parse)
     assert question in pieces
     assert [p for p in pieces if not isinstance(p, str)] == [p for p in harmless if not isinstance(p, str)]
     ids = token_ids(pieces, words)
-    assert ids.count(-200) == 1
-    special = {0, 1, 2}
-    assert [i for i in ids if i in special] == [i for i in token_ids(harmless, words) if i in special]
+    assert [i for i in ids if i in controls] == [i for i in token_ids(harmless, words) if i in controls]
+    assert question in words.tokenizer.decode([i for i in ids if i >= 0])
 
 
 def test_markers_in_earlier_answers_and_system_messages_stay_text_too() -> None:
