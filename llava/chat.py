@@ -106,7 +106,7 @@ class Sampling:
         if not _is(self.top_p, int, float) or not 0.0 < self.top_p <= 1.0:
             raise UserError(f"top_p is {self.top_p!r}: give a number above 0 and at most 1.")
         if not _is(self.max_tokens, int) or self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens!r}: give a whole number, at least 1.")
+            raise UserError(f"max_tokens is {self.max_tokens!r}: give at least 1, a whole number.")
         if self.seed is not None and not _is(self.seed, int):
             raise UserError(f"seed is {self.seed!r}: give a whole number, or None.")
         if not isinstance(self.stop, list | tuple) or not all(isinstance(s, str) for s in self.stop):

@@ -110,7 +110,7 @@ def test_asking_changes_the_last_text_alone() -> None:
         ({"temperature": True}, "temperature is True"),
         ({"top_p": "1"}, "top_p is '1'"),
         ({"top_p": True}, "top_p is True"),
-        ({"max_tokens": 2.5}, "max_tokens is 2.5: give a whole number, at least 1"),
+        ({"max_tokens": 2.5}, "max_tokens is 2.5: give at least 1, a whole number"),
         ({"max_tokens": "9"}, "max_tokens is '9'"),
         ({"max_tokens": True}, "max_tokens is True"),
         ({"seed": "x"}, "seed is 'x': give a whole number"),
