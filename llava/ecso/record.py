@@ -30,16 +30,11 @@ Json = dict[str, Any]
 class KnownByHash(Image):
     """An image of which a record kept only hash and size; equal to the real one, but without pixels."""
 
-    __slots__ = ("_size",)
+    __slots__ = ()
 
     def __init__(self, sha256: str, size: tuple[int, int]) -> None:
         self.sha256 = sha256
         self._size = size
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self._size
 
     def pil(self) -> PILImage:
         """Raises `ImageError`: there are no pixels."""
@@ -74,7 +69,7 @@ def to_dict(trace: Trace, embed: bool) -> Json:
 
 
 def from_dict(data: Mapping[str, Any]) -> Trace:
-    """The trace that `to_dict` was given; raises `UserError` when `data` is not such a record."""
+    """The trace that `to_dict` was given; raises `UserError` when `data` is not such a record, or its pixels are not those it names."""
     if data.get("format") != FORMAT:
         raise UserError(f"This is no trace of format {FORMAT}: its format is {data.get('format')!r}.")
     try:
@@ -87,7 +82,8 @@ def from_dict(data: Mapping[str, Any]) -> Trace:
 
 def _trace(data: Mapping[str, Any]) -> Trace:
     images = {
-        sha: Image.open(i["data_url"]) if "data_url" in i else KnownByHash(sha, tuple(i["size"])) for sha, i in data["images"].items()
+        sha: Image.reopen(i["data_url"], sha) if "data_url" in i else KnownByHash(sha, tuple(i["size"]))
+        for sha, i in data["images"].items()
     }
     released = data["released"]
     return Trace(

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import random
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as PIL
 
-from llava.chat import Chat, Reply
+from llava.chat import Chat, Image, Reply
 from llava.ecso import DEFENCES, GUARD, PAPER, Method, Trace
 from llava.ecso.driver import run
 from llava.ecso.html import as_html
@@ -81,6 +84,25 @@ def test_pixels_are_kept_only_when_wanted() -> None:
         bare.images[0].png()
     full = Trace.from_dict(trace.to_dict(embed=True))
     assert full.images[0].pil().tobytes() == trace.images[0].pil().tobytes()
+
+
+def test_a_large_picture_survives_too() -> None:
+    noise = PIL.frombytes("RGB", (2200, 2000), random.Random(1).randbytes(2200 * 2000 * 3))  # a PNG of 13 MiB
+    trace = traced(BENIGN, chat=Chat.ask("What is this?", [Image(noise)]))
+    back = Trace.from_dict(json.loads(json.dumps(trace.to_dict(embed=True))))
+    assert back == trace
+    assert back.images[0].pil().tobytes() == noise.tobytes()
+
+
+def test_a_record_opens_no_file_and_no_other_picture_than_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "private.png"
+    file.write_bytes(PICTURES[0].png())
+    for forged in (str(file), PICTURES[1].data_url(), "", 5, None, file.as_uri()):
+        record = json.loads(json.dumps(traced(HARMFUL).to_dict(embed=True)))
+        for image in record["images"].values():
+            image["data_url"] = forged
+        with pytest.raises(UserError):
+            Trace.from_dict(record)
 
 
 def test_log_probabilities_survive_json_but_for_impossible_tokens() -> None:
