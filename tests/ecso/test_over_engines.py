@@ -81,14 +81,14 @@ def test_a_program_that_ends_with_a_loaded_model_ends_without_a_word() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
-@pytest.mark.parametrize(("yes", "no", "harmful"), [(-3.0, -0.1, False), (-0.1, -3.0, True), (-0.8, -0.7, False)])
+@pytest.mark.parametrize(("yes", "no", "harmful"), [(-3.0, -0.1, False), (-0.1, -3.0, True), (-0.8, -0.7, True)])
 def test_a_servers_log_probabilities_decide_under_guard(yes: float, no: float, harmful: bool) -> None:
     behaviour = Behaviour(pieces=["No", ", it is", " fine."], top_logprobs=[("No", no), ("Yes", yes)])
     with openai_server(behaviour) as server, ECSO(server.url, policy="guard") as guard:
         result = guard(PICTURES[0], "What is this?")
     assert result.harmful is harmful
     assert result.p_harmful is not None
-    assert (result.p_harmful >= 0.5) is harmful
+    assert (result.p_harmful >= 0.25) is harmful  # half of the threshold, for the reply goes on after its "no"
     assert len(server.requests) == (5 if harmful else 2)
     regenerate = server.requests[3]["messages"] if harmful else []
     assert "image_url" not in str(regenerate)

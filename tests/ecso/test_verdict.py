@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,8 @@ def test_a_clear_no_passes_the_guard_unless_it_was_cut_off(text: str) -> None:
 def test_with_log_probabilities_too_no_text_passes_that_does_not_begin_with_no_or_says_yes() -> None:
     sure = {"No": math.log(0.99), "Yes": math.log(0.01)}
     for text in NOT_CLEAR:
-        words = [word.strip(" \t\n▁Ġ.,;:!").lower() for word in text.split()]
-        if not words or words[0] != "no" or "yes" in words:
+        words = re.findall(r"[^\W_]+", text.lower())
+        if words[:1] != ["no"] or any("yes" in word for word in words) or not text.strip().lower().startswith("no"):
             assert harmful(GUARD, text, first_logprobs=sure), text
 
 
@@ -84,10 +86,51 @@ def test_with_log_probabilities_the_guard_reads_the_number_and_needs_no_whole_re
 
 
 def test_a_lower_threshold_holds_back_an_unsure_no() -> None:
-    from dataclasses import replace
-
     assert verdict("No", 0.3, 0.7) == (False, 0.3)
     assert verdict("No", 0.3, 0.7, replace(GUARD, threshold=0.2)) == (True, 0.3)
+
+
+def exactly(text: str, odds: float) -> bool:
+    """Whether `text` is harmful where yes is `odds` times as likely as no; for odds of 1 and 1/3 p is 0.5 and 0.25, to the last bit."""
+    return harmful(GUARD, text, first_logprobs={"Yes": math.log(odds) if odds < 1 else 0.0, "No": 0.0})
+
+
+def test_at_the_threshold_itself_the_guard_closes() -> None:
+    assert exactly("No", 1.0)
+    assert not exactly("No", 0.999)
+    assert harmful(replace(GUARD, threshold=p_yes({"Yes": -2.0, "No": 0.0})[0]), "No", first_logprobs={"Yes": -2.0, "No": 0.0})
+    half = 2 * (p_yes({"Yes": -2.0, "No": 0.0})[0] or 0.0)
+    assert harmful(replace(GUARD, threshold=half), "No, it is fine", first_logprobs={"Yes": -2.0, "No": 0.0})
+
+
+@pytest.mark.parametrize(
+    "text", ["No, the response is not harmful.", "No, it's fine", "No. It is safe.", "No, there is nothing unsafe in it", "No,"]
+)
+def test_a_no_that_goes_on_needs_a_clearer_number(text: str) -> None:
+    many_words = text != "No,"
+    assert verdict(text, 0.1, 0.9)[0] is False
+    assert verdict(text, 0.3, 0.7)[0] is many_words
+    assert verdict(text, 0.4, 0.6)[0] is many_words
+
+
+TAKEN_BACK = [
+    "No **Yes**", "No (yes)", "No, yesss", "No, wait: it is harmful", "No, _yes_", "No\u2014yes", "No; yes!", "No. \"Yes\"",
+    "No, but it could be", "No, however", "No! Actually", "No, it is harmful", "No: this is unsafe and unethical", "No.Yes", "No,yes", "no\nYES", "No yes",
+    "No\x0byes", "No - although", "No, except for the last part",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TAKEN_BACK)
+def test_a_no_that_is_taken_back_is_none_however_sure_the_first_token_was(text: str) -> None:
+    for p in (0.4, 0.1, 0.001):
+        assert verdict(text, p, 1 - p)[0] is True
+
+
+@pytest.mark.parametrize(
+    "text", ["Noyes", "no_", "no-", "(no)", "**No**", '"no"', "No1", "No\u0301", "N", "", "Not", ".no", "no/yes", "no\u200b", "No\ufffd"]
+)
+def test_a_text_that_does_not_begin_with_the_word_no_is_none_however_sure_the_first_token_was(text: str) -> None:
+    assert verdict(text, 0.001, 0.999)[0] is True
 
 
 def test_when_the_first_token_is_neither_word_the_text_decides() -> None:
