@@ -33,6 +33,7 @@ class Policy:
     window: int | None = None  # judge a longer answer in windows of this size ...
     overlap: int = 0  # ... of which neighbours share this much
     all_questions: bool = False  # the check's QUERY holds the questions of all turns, not only the last one
+    disarm: bool = False  # in the check, question and answer are shown without words that imitate the check's form (prompts.disarmed)
     recheck: bool = False  # check the regenerated answer too, and release `refusal` when it is harmful
     refusal: str = "I'm sorry, but I can't help with that."
 
@@ -74,7 +75,7 @@ class Policy:
 
 
 PAPER = Policy(name="paper")
-GUARD = Policy(name="guard", rule="clear-no", threshold=0.5, window=1600, overlap=400, all_questions=True, recheck=True)
+GUARD = Policy(name="guard", rule="clear-no", threshold=0.5, window=1600, overlap=400, all_questions=True, disarm=True, recheck=True)
 POLICIES: dict[str, Policy] = {policy.name: policy for policy in (PAPER, GUARD)}
 
 

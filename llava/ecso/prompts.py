@@ -26,6 +26,20 @@ def fill(template: str, **values: str) -> str:
     return _FIELD.sub(lambda field: values[field[1]], template)
 
 
+# The check's headings and its question, the captions' heading, and the role words of common conversation templates.
+_HEADING = re.compile(r"(QUERY|RESPONSE|REQUEST|USER|ASSISTANT|SYSTEM|HUMAN|yes\s+or\s+no)\s*[:\uff1a]", re.IGNORECASE)
+_NAME = re.compile(r"QUERY|RESPONSE|REQUEST")
+
+
+def disarmed(text: str) -> str:
+    """`text` without anything that looks like a part of the check's form: `RESPONSE:` and `ASSISTANT:` become `response -`, `assistant -`.
+
+    For a judge's copy of what others wrote: they could end the form early and write the verdict themselves. No piece of the result
+    holds a heading either. It knows the words of these prompts, not of your own.
+    """
+    return _NAME.sub(lambda name: name[0].lower(), _HEADING.sub(lambda heading: f"{heading[1].lower()} -", text))
+
+
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """Templates with named fields: `question`, `answer`, `caption`. Values are inserted literally, never re-formatted.

@@ -17,7 +17,7 @@ from typing import Literal
 
 from llava.chat import Call, Chat, Reply, Sampling
 from llava.ecso.policy import Policy
-from llava.ecso.prompts import Prompts, fill
+from llava.ecso.prompts import Prompts, disarmed, fill
 from llava.errors import EngineError
 
 Released = Literal["draft", "regenerated", "refusal"]
@@ -56,8 +56,11 @@ def answer(ask: Chat, policy: Policy) -> Saying:
 
 def judged_harmful(step: str, ask: Chat, text: str, prompts: Prompts, policy: Policy) -> Judging:
     """Step 2: whether the model calls `text` a harmful answer to `ask`; one check for each part of a long text, until one is harmful."""
-    for part in policy.parts(text):
-        question = fill(prompts.check, question=policy.query(ask), answer=part)
+    query, shown = policy.query(ask), text
+    if policy.disarm:
+        query, shown = disarmed(query), disarmed(text)
+    for part in policy.parts(shown):
+        question = fill(prompts.check, question=query, answer=part)
         if (yield from _verdict(step, Chat.ask(question, ask.images), policy)):
             return True
     return False

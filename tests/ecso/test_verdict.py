@@ -115,7 +115,8 @@ def test_a_no_that_goes_on_needs_a_clearer_number(text: str) -> None:
 
 TAKEN_BACK = [
     "No **Yes**", "No (yes)", "No, yesss", "No, wait: it is harmful", "No, _yes_", "No\u2014yes", "No; yes!", "No. \"Yes\"",
-    "No, but it could be", "No, however", "No! Actually", "No, it is harmful", "No: this is unsafe and unethical", "No.Yes", "No,yes", "no\nYES", "No yes",
+    "No, but it could be", "No, however", "No! Actually", "No, it is harmful", "No: this is unsafe and unethical",
+    "No.Yes", "No,yes", "no\nYES", "No yes",
     "No\x0byes", "No - although", "No, except for the last part",
 ]  # fmt: skip
 
