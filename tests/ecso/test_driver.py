@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from llava.chat import Call, Chat, Delta, Reply
-from llava.ecso import GUARD, Done, Finished, Method, Piece, Started, Trace, events, run
+from llava.ecso import DEFENCES, GUARD, Defence, Done, Finished, Method, Piece, Policy, Prompts, Started, Trace, events, run
+from llava.ecso.steps import Steps
 from llava.engines import ScriptedEngine
 from llava.errors import EngineError
 from tests.ecso.factories import HARMFUL, PICTURES, STEP_NAMES, lines
@@ -99,6 +100,62 @@ def test_leaving_the_events_early_closes_the_running_call() -> None:
 
     asyncio.run(look_briefly())
     assert engine.closed == 1
+
+
+class Tail(ScriptedEngine):
+    """An engine that could say more after its reply, and notes when its streams are closed."""
+
+    closed = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
+        try:
+            yield Delta(reply=Reply(HARMFUL[call.step]))
+            yield Delta("more")
+        finally:
+            self.closed += 1
+
+
+def test_each_call_is_closed_before_its_step_is_finished() -> None:
+    engine = Tail([])
+
+    async def watch() -> list[int]:
+        return [engine.closed async for event in events(Method(), BOMB, engine) if isinstance(event, Finished)]
+
+    assert asyncio.run(watch()) == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A defence "tidy" in the table, which notes here that it ended."""
+    notes: list[str] = []
+
+    def tidy(ask: Chat, prompts: Prompts, policy: Policy, draft: str | None = None) -> Steps:
+        try:
+            return (yield from DEFENCES["ecso"].steps(ask, prompts, policy, draft))
+        finally:
+            notes.append("ended")
+
+    monkeypatch.setitem(DEFENCES, "tidy", Defence(tidy, "tidies up"))
+    return notes
+
+
+def test_a_defence_is_closed_when_the_engine_fails(ended: list[str]) -> None:
+    # While the error is at hand, its traceback keeps the generator alive: only closing it ends it.
+    with pytest.raises(EngineError) as caught:
+        asyncio.run(run(Method("tidy"), BOMB, ScriptedEngine(lines(caption=EngineError("fell over")))))
+    assert ended == ["ended"]
+    assert "fell over" in str(caught.value)
+
+
+def test_a_defence_is_closed_when_the_reader_leaves(ended: list[str]) -> None:
+    async def look_briefly() -> None:
+        happening = events(Method("tidy"), BOMB, ScriptedEngine(HARMFUL))
+        await anext(happening)
+        assert ended == []
+        await happening.aclose()
+        assert ended == ["ended"]
+
+    asyncio.run(look_briefly())
 
 
 def test_many_chats_run_at_once_on_one_loop() -> None:
