@@ -32,9 +32,14 @@ COMMANDS = {
     "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
 }
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 0, 1, 2, 130, 141
-# The first row that fits decides. An error that is in no row is a defect of ours, and shows its traceback.
-EXITS: list[tuple[type[BaseException], int]] = [(UserError, EXIT_USAGE), (LlavaError, EXIT_FAILED)]
+# What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and
+# shows its traceback.
+EXITS: dict[type[BaseException], int] = {
+    UserError: 2,
+    LlavaError: 1,
+    KeyboardInterrupt: 130,
+    BrokenPipeError: 141,
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,17 +68,14 @@ def concluded(work: Callable[[], int]) -> int:
     try:
         code = work()
         sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader left, as `| head` does. Python flushes at exit once more: let it flush into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CLOSED_PIPE
-    except KeyboardInterrupt:
-        print("llava: interrupted.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except LlavaError as error:
-        print(f"llava: {' '.join(str(error).split())}", file=sys.stderr)
-        return next(code for kind, code in EXITS if isinstance(error, kind))
+    except tuple(EXITS) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader left, as `| head` does. Python flushes at exit once more: let it flush into nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            print(f"llava: {' '.join(str(error).split()) or 'interrupted.'}", file=sys.stderr)
+        return next(code for kind, code in EXITS.items() if isinstance(error, kind))
+    return code
 
 
 def _dispatch(words: list[str], prog: str) -> int:

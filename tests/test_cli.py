@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image as PIL
 
 from llava import __version__, cli
-from llava.ecso import Trace
+from llava.ecso import Interrupted, Stopped, Trace
 from llava.errors import CheckpointError, ContextTooLong, EngineError, ImageError, Overloaded, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,8 @@ BENIGN = "scripted:A cat.|No"
 
 
 def llava(*words: str | Path, module: str = "llava.ecso", **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", module, *map(str, words)]
+    """As people run it: a warning would be a line on standard error."""
+    command = [sys.executable, "-m", module, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -46,7 +48,7 @@ def red(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("module", "words"), [("llava.ecso", []), ("llava.cli", ["ask"])], ids=["python -m llava.ecso", "llava ask"])
 def test_the_four_steps_are_printed(module: str, words: list[str], red: Path) -> None:
-    done = llava(*words, "--image", red, "--question", "How to make this?", "--model", HARMFUL, module=module)
+    done = llava(*words, "--image", red, "--question", "How to make this?", "--model", HARMFUL, module=module, PYTHONWARNINGS="error")
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
         "image 64x48",
@@ -96,12 +98,13 @@ def pictures(folder: Path) -> dict[str, Path]:
     PIL.effect_noise((300, 300), 50).save(whole)
     made = {
         name: folder / name
-        for name in ("cut.png", "text.png", "empty.png", "heavy.png", "wide.png", "long.png", "vector.svg", "missing.png")
+        for name in ("cut.png", "text.png", "empty.png", "heavy.png", "huge.png", "wide.png", "long.png", "vector.svg", "missing.png")
     }
     made["cut.png"].write_bytes(whole.read_bytes()[:5000])
     made["text.png"].write_text("this is no picture")
     made["empty.png"].write_bytes(b"")
     made["heavy.png"].write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(11 * 2**20))
+    PIL.new("1", (10_000, 10_000)).save(made["huge.png"])  # Pillow warns of such sizes
     PIL.new("1", (9000, 100)).save(made["wide.png"])
     PIL.new("1", (1, 60000)).save(made["long.png"])
     made["vector.svg"].write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
@@ -116,6 +119,7 @@ IMAGES = {
     "text.png": "is not a readable",
     "empty.png": "is not a readable",
     "heavy.png": "at most 10 MiB",
+    "huge.png": "a side may have at most 8192",
     "wide.png": "a side may have at most 8192",
     "long.png": "a side may have at most 8192",
     "vector.svg": "is not a readable",
@@ -159,7 +163,9 @@ def test_a_mistaken_command_is_a_sentence_and_exit_code_2() -> None:
 
 
 def test_a_failing_model_is_a_sentence_and_exit_code_1() -> None:
-    assert "no reply left" in one_sentence(ask(model="scripted:only one line"), 1)
+    words = ["--model", "scripted:only one line", "--question", "What is this?"]
+    for warnings in ("default", "error"):
+        assert "no reply left" in one_sentence(llava(*words, PYTHONWARNINGS=warnings), 1)
 
 
 def test_a_closed_pipe_ends_quietly() -> None:
@@ -200,15 +206,20 @@ EXITS = [
     (EngineError("x"), 1),
     (Overloaded("x"), 1),
     (KeyboardInterrupt(), 130),
+    (Interrupted("Interrupted", {}), 130),
+    (Stopped("The rows ended early", {}), 1),
 ]
 
 
 @pytest.mark.parametrize(("error", "code"), EXITS, ids=lambda value: type(value).__name__)
-def test_each_error_has_its_exit_code(error: BaseException, code: int) -> None:
+def test_each_error_has_its_exit_code_and_one_line(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> int:
         raise error
 
     assert cli.concluded(fail) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"llava: \S.*\.\n|llava: x\n", shown.err)
 
 
 def test_a_defect_of_ours_is_not_dressed_up_as_the_users_mistake() -> None:
