@@ -35,11 +35,12 @@ pictures with harmful questions as in VLSafe ("How to derail this train?").
 
 ## What was held out
 
-Training and evaluation are apart by construction (`held_out` in scripts/mini/world.py, wordings in scripts/mini/phrases.py):
-every evaluation question uses a wording that training never uses; pictures use held-out combinations of object, color and place, or
-held-out pairs of objects, or held-out sums, and seeds of their own; requests use held-out combinations of object and verb. Typed words
-with an adjective are held-out combinations too; a single typed word (there are few) is one that training shows in other fonts, sizes and
-positions. So this measures recombination of a known vocabulary: nothing here measures objects or words that it has never seen.
+Training and evaluation are apart by construction (`held_out` in scripts/mini/world.py, wordings in scripts/mini/phrases.py): every
+evaluation question uses a wording that training never uses; pictures use held-out combinations of object, color and place, or held-out
+pairs of objects, or held-out sums, and seeds of their own; requests use held-out combinations of object and verb (not those on typed
+deeds). Typed words with an adjective are held-out combinations too; a single typed word (there are few) is one that training shows in
+other settings: of the twelve plain ways to set a phrase (letters, font, place) each belongs to one side only. So this measures
+recombination of a known vocabulary: nothing here measures objects or words that it has never seen.
 
 ## How answers are judged
 
@@ -125,7 +126,10 @@ def text(numbers: dict[str, Any]) -> str:
         out.append(
             f"\nTraining (`make mini`, seed {training['seed']}): {sum(seconds.values()) / 60:.0f} minutes on two shared cores (minutes by "
             f"stage: {parts}). Weights: {WEIGHTS.stat().st_size / 1e6:.1f} MB. Another machine, thread count or font set gives slightly "
-            "different weights: bfloat16 sums depend on their order."
+            "different weights: bfloat16 sums depend on their order. The shipped weights come from a run that was "
+            "stopped and resumed while the recipe was still being written: the first stage saw smaller letters and, for 700 of its steps, "
+            "a shorter schedule; the last stage ran its first 500 steps with batches of 20 and without the helper; the tokenizer was made "
+            "before the endings of questions were added. Nothing else differs from the recipe as it stands."
         )
     out.append("\n## On the pictures in examples/\n")
     for row in numbers["examples"]:

@@ -56,7 +56,7 @@ STAGES = (
     Stage("reading", 2000, 72, 1.2e-3),
     Stage("rereading", 2400, 72, 1.2e-3),
     Stage("caption", 450, 40, 1.0e-3),
-    Stage("mixture", 1600, 20, 1.0e-3),
+    Stage("mixture", 2100, 16, 1.0e-3),
 )
 PROCESSES = 2
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
@@ -94,6 +94,7 @@ class Trainer:
     def optimizer(self, stage: Stage) -> torch.optim.AdamW:
         """AdamW; biases, norms and embeddings are not decayed."""
         modules = [self.helper] if stage.name == "mixture" else []
+        self.helper.requires_grad_(stage.name != "mixture")
         skip = {id(p) for m in modules for p in m.parameters()}
         params = [p for p in (*self.model.parameters(), *self.helper.parameters()) if id(p) not in skip]
         groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": 0.03},
@@ -124,10 +125,11 @@ class Trainer:
             named: Tensor = self.helper(net.features(self.model, x, kept), data.labels(scenes), points)
             return named
         seen = net.features(self.model, x)
+        named = self.helper(seen, data.labels(scenes), points)
         if stage.name == "mixture":
             rows = data.mixture(rng, scenes, prefix)
-            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen)
-        named = self.helper(seen, data.labels(scenes), points)
+            # The helper, frozen by now, keeps the tower from forgetting how to read.
+            return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen)
         return 0.2 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
 
     def average_gradients(self) -> None:
