@@ -115,7 +115,7 @@ class ECSO:
         if on_error not in ("keep", "raise"):
             raise UserError(f"on_error is {on_error!r}: use keep or raise.")
         work = map_rows(self._method(method), self.engine, rows, concurrency, on_error == "raise")
-        self._portal.check_open()
+        self._portal.check_can_wait()
         return work.collect(self._portal, progress)
 
     def close(self) -> None:

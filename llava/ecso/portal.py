@@ -86,19 +86,20 @@ class Portal:
         work.close()
         raise _closed()
 
-    def check_open(self) -> None:
-        """Raises `UserError` when the portal is closed."""
+    def check_can_wait(self) -> None:
+        """Raises `UserError` when the portal is closed, and on its own thread, which cannot wait for itself."""
         if not self.close.alive:
             raise _closed()
+        if threading.current_thread() is self._thread:
+            raise UserError("A guard cannot be called and waited for inside one of its own calls: await its `ask`, or use another guard.")
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`. An interrupt (Ctrl-C) cancels it, waits until it has ended, and is raised.
-
-        Raises `UserError` on the portal's own thread, which cannot wait for itself.
-        """
-        if threading.current_thread() is self._thread:
+        """Wait for `work`. An interrupt (Ctrl-C) cancels it, waits until it has ended, and is raised. See `check_can_wait`."""
+        try:
+            self.check_can_wait()
+        except UserError:
             work.close()
-            raise UserError("A guard cannot be called and waited for inside one of its own calls: await its `ask`, or use another guard.")
+            raise
         begun = self.start(work)
         try:
             return begun.result()

@@ -1,5 +1,6 @@
 """Makers of what the tests of the method need: pictures, chats, scripted conversations with a generator."""
 
+import threading
 from collections.abc import Callable, Mapping
 
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ def picture(colour: str = "red", size: tuple[int, int] = (8, 6)) -> Image:
 
 
 PICTURES = tuple(picture(colour) for colour in ("red", "green", "blue"))
+
+
+def portals() -> list[threading.Thread]:
+    """The threads of all guards that are open."""
+    return [thread for thread in threading.enumerate() if thread.name == "llava-portal"]
 
 
 def play(steps: Steps, replies: Mapping[str, str | Reply] | Callable[[Call], str | Reply]) -> tuple[list[Call], Outcome]:
