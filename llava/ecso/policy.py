@@ -12,6 +12,10 @@ from llava.chat import Chat, Reply, Sampling
 from llava.ecso.verdict import RULES, Verdict
 from llava.errors import UserError, unknown
 
+# Fields that are whole numbers, and those that may be None as well.
+_WHOLE = ("top_logprobs", "caption_tokens", "check_tokens", "check_tokens_most", "overlap")
+_WHOLE_OR_NONE = ("check_first", "window")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -40,8 +44,16 @@ class Policy:
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or self.rule not in RULES:
             raise unknown("verdict rule", self.rule, RULES)
-        if self.threshold is not None and not 0.0 < self.threshold <= 0.5:
-            raise UserError(f"threshold is {self.threshold}: give a number above 0 and at most 0.5; above, a plain yes would count as no.")
+        for field_name in (*_WHOLE, *_WHOLE_OR_NONE):
+            value = getattr(self, field_name)
+            if type(value) is not int and not (value is None and field_name in _WHOLE_OR_NONE):
+                raise UserError(f"{field_name} is {value!r}: give a whole number.")
+        if not isinstance(self.answer, Sampling):
+            raise UserError(f"A policy's answer is a Sampling, not {type(self.answer).__name__}.")
+        if self.threshold is not None and not (isinstance(self.threshold, float) and 0.0 < self.threshold <= 0.5):
+            raise UserError(
+                f"threshold is {self.threshold!r}: give a number above 0 and at most 0.5; above, a plain yes would count as no."
+            )
         if self.window is not None and not 0 <= self.overlap < self.window:
             raise UserError(f"overlap is {self.overlap} and window {self.window}: the overlap must be smaller than the window.")
         if self.check_first is not None and self.check_first < 1:

@@ -34,6 +34,18 @@ def test_paper_is_the_published_method() -> None:
         {"check_tokens": 0},
         {"check_tokens": 9, "check_tokens_most": 8},
         {"caption_tokens": 0},
+        {"caption_tokens": "9"},
+        {"check_tokens": 4.0},
+        {"check_tokens": None},
+        {"check_tokens": True},
+        {"top_logprobs": "all"},
+        {"window": "10"},
+        {"overlap": None, "window": 9},
+        {"check_first": 1.5},
+        {"threshold": "0.5"},
+        {"threshold": True},
+        {"rule": []},
+        {"answer": {"max_tokens": 5}},
     ],
 )
 def test_values_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
