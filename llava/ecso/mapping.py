@@ -136,7 +136,7 @@ class RowWork:
         """Cancel what still runs; rows that had finished meanwhile are kept."""
         stop(self.running)
         for work, (number, _) in self.running.items():
-            if work.done() and not work.cancelled() and work.exception() is None:
+            if work.done() and work.exception() is None:
                 self._keep(number, work.result(), bar)
 
     def _in_order(self) -> dict[int, Trace]:

@@ -24,21 +24,19 @@ PATIENCE = 10.0  # seconds to wait for cancelled work or a closing engine before
 class Work(concurrent.futures.Future[T], Generic[T]):
     """A coroutine on a portal, seen from other threads: done when the coroutine has really ended, also after `cancel`.
 
-    Where nobody cancelled it but its loop did, because the portal was closed, the result is `EngineClosed`.
+    One that was cancelled, as all are when the portal is closed, ends with `EngineClosed`.
     """
 
     def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._work = work
         self._portal_loop = loop
-        self._asked_to_cancel = False
         loop.call_soon_threadsafe(self._begin)
 
     def cancel(self) -> bool:
         """Ask the coroutine to end. A finished one stays as it is."""
         if self.done():
             return False
-        self._asked_to_cancel = True
         try:
             self._portal_loop.call_soon_threadsafe(self._cancel_task)
         except RuntimeError:  # the loop has ended meanwhile, and all work with it
@@ -53,10 +51,7 @@ class Work(concurrent.futures.Future[T], Generic[T]):
         self._task.cancel()  # `_begin` ran before: a loop keeps the order
 
     def _end(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled() and self._asked_to_cancel:
-            super().cancel()
-            self.set_running_or_notify_cancel()
-        elif task.cancelled():
+        if task.cancelled():
             self.set_exception(EngineClosed("The guard was closed during the call."))
         elif (error := task.exception()) is not None:
             self.set_exception(error)
