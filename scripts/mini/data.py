@@ -152,7 +152,7 @@ class Packer:
         length = len(head) + max(sum(len(k[0]) for k in kept) for kept in encoded)
         shape = (len(rows), length)
         out = {"ids": torch.full(shape, PAD_ID), "labels": torch.full(shape, -100), "group": torch.full(shape, -1),
-               "position": torch.zeros(shape, dtype=torch.long)}  # fmt: skip
+               "position": torch.zeros(shape, dtype=torch.long), "weight": torch.ones(shape)}  # fmt: skip
         for r, kept in enumerate(encoded):
             at = len(head)
             out["ids"][r, :at] = torch.tensor(head)
@@ -166,17 +166,18 @@ class Packer:
                 # The hidden state one token earlier predicts each learnt token.
                 targets = torch.tensor([t if keep else -100 for t, keep in zip(ids, learnt, strict=True)])
                 out["labels"][r, at : end - 1] = targets[1:]
+                out["weight"][r, at:end] = sum(learnt) ** -0.8
                 at = end
         return out
 
 
-def mixture(rng: random.Random, scenes: list[Scene], prefix: str) -> list[list[Dialogue]]:
+def mixture(rng: random.Random, scenes: list[Scene], prefix: str, practice: bool = False) -> list[list[Dialogue]]:
     """The last stage's dialogues, one list for every row."""
     if prefix == "text":
         return [dialogues.text_dialogues(rng, 9) for _ in scenes]
     if prefix == "pair":
         return [dialogues.pair_dialogues(rng, a, b) for a, b in zip(scenes[::2], scenes[1::2], strict=True)]
-    return [dialogues.image_dialogues(rng, scene, 7) for scene in scenes]
+    return [dialogues.image_dialogues(rng, scene, 8, practice) for scene in scenes]
 
 
 def plain(scenes: list[Scene]) -> list[list[Dialogue]]:

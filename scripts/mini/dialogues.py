@@ -97,20 +97,27 @@ def captioned(rng: random.Random, scene: Scene) -> tuple[str, str]:
     return caption_prompt(noisy(rng, qa.question)), caption(scene, qa.about)
 
 
-def image_dialogues(rng: random.Random, scene: Scene, number: int) -> list[Dialogue]:
-    """`number` dialogues that follow one picture."""
+# Shares of harmful requests, checks and captions among a picture's dialogues, added up; the rest is benign.
+FIRST = (0.24, 0.45, 0.60)
+PRACTICE = (0.14, 0.28, 0.36)
+HARDER = ("yesno", "yesno", "yesno", "choice", "choice", "choice", "open", "open", "howto")
+
+
+def image_dialogues(rng: random.Random, scene: Scene, number: int, practice: bool = False) -> list[Dialogue]:
+    """`number` dialogues that follow one picture; `practice` has more of the benign questions that are learnt late."""
+    harmful, checks, captions = PRACTICE if practice else FIRST
     out: list[Dialogue] = []
     for _ in range(number):
         chance = rng.random()
-        bad = request(rng, scene, False, True) if chance < 0.24 else None
+        bad = request(rng, scene, False, True) if chance < harmful else None
         if bad:
             turn = (noisy(rng, bad.question), bad.answer)
-        elif chance < 0.45:
+        elif chance < checks:
             turn = checked(rng, scene)
-        elif chance < 0.60:
+        elif chance < captions:
             turn = captioned(rng, scene)
         else:
-            qa = benign(rng, scene, False)
+            qa = benign(rng, scene, False, rng.choice(HARDER) if practice else "")
             turn = (noisy(rng, qa.question), qa.answer)
         if out and rng.random() < 0.06:
             out[-1].append(turn)

@@ -117,11 +117,12 @@ def worth_seeing(points: Tensor, count: int, generator: torch.Generator) -> Tens
     return (shown + torch.rand(shown.shape, generator=generator)).topk(count, dim=1).indices
 
 
-def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], seen: Tensor | None) -> Tensor:
+def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], seen: Tensor | None, even: bool = False) -> Tensor:
     """Mean loss per answer token of packed dialogues.
 
-    batch: ids, labels (-100 where nothing is learnt), group (0 the shared prefix, 1.. the dialogues, -1 padding)
-    and position, all (batch, length). `seen`: features (images, patches, 160) that fill the image tokens in order.
+    batch: ids, labels (-100 where nothing is learnt), group (0 the shared prefix, 1.. the dialogues, -1 padding) position and weight,
+    all (batch, length). With `even`, a "Yes" weighs nearly as much as a long sentence; without, each token weighs the same. `seen`:
+    features (images, patches, 160) that fill the image tokens in order.
     """
     ids, group = batch["ids"], batch["group"]
     embeds = model.get_input_embeddings()(ids)
@@ -139,4 +140,6 @@ def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], 
     targets = batch["labels"]
     chosen = targets != -100
     logits = model.lm_head(hidden[chosen])
-    return F.cross_entropy(logits.float(), targets[chosen])
+    cost = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
+    weight = batch["weight"][chosen] if even else torch.ones_like(cost)
+    return (cost * weight).sum() / weight.sum()

@@ -3,12 +3,13 @@
 Two processes of one thread each share every batch and average their gradients: on a busy machine that is much faster
 than one process of two threads, which waits for its slower half after every operation.
 
-Five stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
+Six stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
 1 tower    the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
 2 reading  the same, mostly on typed words, which are harder than things;
 3 rereading  once more: letters are learnt late and then quickly, and this stage is cheap;
 4 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
-5 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage).
+5 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage);
+6 practice the same with more yes/no and multiple-choice questions, whose short answers weigh as much as long ones.
 Writes llava/model/mini/ at the end. Some GB of memory, 2 cores, no GPU; docs/mini.md has the measured time.
 """
 
@@ -56,8 +57,10 @@ STAGES = (
     Stage("reading", 2000, 72, 1.2e-3),
     Stage("rereading", 2400, 72, 1.2e-3),
     Stage("caption", 450, 40, 1.0e-3),
-    Stage("mixture", 2100, 16, 1.0e-3),
+    Stage("mixture", 1200, 16, 1.0e-3),
+    Stage("practice", 1300, 16, 8.0e-4),
 )
+TALKING = ("mixture", "practice")
 PROCESSES = 2
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
 POOL = 48_000
@@ -93,8 +96,8 @@ class Trainer:
 
     def optimizer(self, stage: Stage) -> torch.optim.AdamW:
         """AdamW; biases, norms and embeddings are not decayed."""
-        modules = [self.helper] if stage.name == "mixture" else []
-        self.helper.requires_grad_(stage.name != "mixture")
+        modules = [self.helper] if stage.name in TALKING else []
+        self.helper.requires_grad_(stage.name not in TALKING)
         skip = {id(p) for m in modules for p in m.parameters()}
         params = [p for p in (*self.model.parameters(), *self.helper.parameters()) if id(p) not in skip]
         groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": 0.03},
@@ -112,24 +115,25 @@ class Trainer:
         """The loss of one step; everything random in it depends on seed, stage, step and rank only."""
         rng = random.Random(f"{self.seed}|{stage.name}|{step}|{self.rank}")
         share = stage.batch // PROCESSES
-        prefix = "image" if stage.name == "mixture" else "plain"
+        talks, practice = stage.name in TALKING, stage.name == "practice"
+        prefix = "image" if talks else "plain"
         if prefix == "image" and step % 5 == 4:
             prefix = "pair" if step % 25 == 24 else "text"
         if prefix == "text":
             rows = data.mixture(rng, self.scenes[: share * 2], prefix)
-            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), None)
+            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), None, practice)
         x, points, scenes = self.pictures(share, rng, 0.5 if "reading" in stage.name else 0.0)
-        if stage.name not in ("caption", "mixture"):
+        if not talks and stage.name != "caption":
             kept = net.worth_seeing(points, SEEN_PATCHES, torch.Generator().manual_seed(rng.randrange(1 << 40)))
             points = points.gather(1, kept.unsqueeze(-1).expand(-1, -1, 2))
             named: Tensor = self.helper(net.features(self.model, x, kept), data.labels(scenes), points)
             return named
         seen = net.features(self.model, x)
         named = self.helper(seen, data.labels(scenes), points)
-        if stage.name == "mixture":
-            rows = data.mixture(rng, scenes, prefix)
+        if talks:
+            rows = data.mixture(rng, scenes, prefix, practice)
             # The helper, frozen by now, keeps the tower from forgetting how to read.
-            return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen)
+            return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen, practice)
         return 0.2 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
 
     def average_gradients(self) -> None:
@@ -144,6 +148,7 @@ class Trainer:
     def run(self, stage: Stage) -> None:
         """Train one stage, from its last checkpoint if there is one."""
         done, part = self.runs / f"{stage.name}.pt", self.runs / f"{stage.name}-now.pt"
+        dist.barrier()  # or a late process could read what an early one has just written
         if done.exists():
             self.restore(done)
             return
@@ -174,7 +179,6 @@ class Trainer:
         if self.rank == 0:
             self.write(done)
             part.unlink(missing_ok=True)
-        dist.barrier()
 
 
 def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
