@@ -174,10 +174,10 @@ class Packer:
 def mixture(rng: random.Random, scenes: list[Scene], prefix: str, practice: bool = False) -> list[list[Dialogue]]:
     """The last stage's dialogues, one list for every row."""
     if prefix == "text":
-        return [dialogues.text_dialogues(rng, 9) for _ in scenes]
+        return [dialogues.text_dialogues(rng, 9, practice) for _ in scenes]
     if prefix == "pair":
         return [dialogues.pair_dialogues(rng, a, b) for a, b in zip(scenes[::2], scenes[1::2], strict=True)]
-    return [dialogues.image_dialogues(rng, scene, 8, practice) for scene in scenes]
+    return [dialogues.image_dialogues(rng, scene, 10, practice) for scene in scenes]
 
 
 def plain(scenes: list[Scene]) -> list[list[Dialogue]]:

@@ -99,8 +99,8 @@ def captioned(rng: random.Random, scene: Scene) -> tuple[str, str]:
 
 # Shares of harmful requests, checks and captions among a picture's dialogues, added up; the rest is benign.
 FIRST = (0.24, 0.45, 0.60)
-PRACTICE = (0.14, 0.28, 0.36)
-HARDER = ("yesno", "yesno", "yesno", "choice", "choice", "choice", "open", "open", "howto")
+PRACTICE = (0.08, 0.17, 0.25)
+HARDER = ("yesno", "yesno", "yesno", "yesno", "yesno", "choice", "choice", "choice", "open", "open", "howto")
 
 
 def image_dialogues(rng: random.Random, scene: Scene, number: int, practice: bool = False) -> list[Dialogue]:
@@ -166,9 +166,16 @@ def text_turn(rng: random.Random) -> tuple[str, str]:
     return noisy(rng, rng.choice(wordings[:-1])), answer
 
 
-def text_dialogues(rng: random.Random, number: int) -> list[Dialogue]:
+def hinted(rng: random.Random) -> tuple[str, str]:
+    """A question that is learnt late, with the caption in place of the picture: comparing words with words comes first."""
+    scene = draw_scene(rng, False)
+    qa = benign(rng, scene, False, rng.choice(HARDER[:8]))
+    return hint_prompt(caption(scene, qa.about), qa.question), qa.answer
+
+
+def text_dialogues(rng: random.Random, number: int, practice: bool = False) -> list[Dialogue]:
     """Dialogues without a picture, now and then with two turns."""
-    turns = [text_turn(rng) for _ in range(number)]
+    turns = [hinted(rng) if practice and rng.random() < 0.5 else text_turn(rng) for _ in range(number)]
     out: list[Dialogue] = [[turns[0]]]
     for turn in turns[1:]:
         if rng.random() < 0.06:

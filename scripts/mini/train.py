@@ -3,13 +3,14 @@
 Two processes of one thread each share every batch and average their gradients: on a busy machine that is much faster
 than one process of two threads, which waits for its slower half after every operation.
 
-Six stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
+Seven stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
 1 tower    the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
 2 reading  the same, mostly on typed words, which are harder than things;
 3 rereading  once more: letters are learnt late and then quickly, and this stage is cheap;
 4 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
 5 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage);
-6 practice the same with more yes/no and multiple-choice questions, whose short answers weigh as much as long ones.
+6 practice the same with more yes/no and multiple-choice questions, whose short answers weigh as much as long ones;
+7 exam     the same again.
 Writes llava/model/mini/ at the end. Some GB of memory, 2 cores, no GPU; docs/mini.md has the measured time.
 """
 
@@ -58,9 +59,10 @@ STAGES = (
     Stage("rereading", 2400, 72, 1.2e-3),
     Stage("caption", 450, 40, 1.0e-3),
     Stage("mixture", 1200, 16, 1.0e-3),
-    Stage("practice", 1300, 16, 8.0e-4),
+    Stage("practice", 800, 16, 8.0e-4),
+    Stage("exam", 800, 16, 8.0e-4, 30),
 )
-TALKING = ("mixture", "practice")
+TALKING = ("mixture", "practice", "exam")
 PROCESSES = 2
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
 POOL = 48_000
@@ -115,7 +117,7 @@ class Trainer:
         """The loss of one step; everything random in it depends on seed, stage, step and rank only."""
         rng = random.Random(f"{self.seed}|{stage.name}|{step}|{self.rank}")
         share = stage.batch // PROCESSES
-        talks, practice = stage.name in TALKING, stage.name == "practice"
+        talks, practice = stage.name in TALKING, stage.name in ("practice", "exam")
         prefix = "image" if talks else "plain"
         if prefix == "image" and step % 5 == 4:
             prefix = "pair" if step % 25 == 24 else "text"
