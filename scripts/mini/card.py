@@ -129,7 +129,8 @@ def text(numbers: dict[str, Any]) -> str:
             "different weights: bfloat16 sums depend on their order. The shipped weights come from a run that was "
             "stopped and resumed while the recipe was still being written: the first stage saw smaller letters and, for 700 of its steps, "
             "a shorter schedule; the stage mixture ran its first 500 steps with batches of 20 and without the helper; mixture and "
-            "practice were cut at 1,200 and 800 steps of schedules planned for 2,100 and 1,300, practice with other shares of questions; the tokenizer "
+            "practice were cut at 1,200 and 800 steps of schedules planned for 2,100 and 1,300, practice with other "
+            "shares of questions; the tokenizer "
             "was made before the endings of questions were added. A run of `make mini` is the recipe as it stands: similar, not the same."
         )
     out.append("\n## On the pictures in examples/\n")
