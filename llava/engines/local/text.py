@@ -10,7 +10,8 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what decoders give for bytes that a
 class TextStream:
     """The text of one growing answer.
 
-    `decode` turns token ids into text. `add` and `finish` return the text that may be shown now; joined, it is the whole answer.
+    `decode` turns token ids into text. `add` and `finish` return the text that may be shown now; joined, it is the whole answer, without
+    the white space that separates it from the prompt (LLaVA's scripts strip it too).
     `stopped` is true once a stop string was met; the answer then ends just before it.
     """
 
@@ -22,6 +23,7 @@ class TextStream:
         self._context = 0  # the window that is decoded begins here: a token's text depends on the one before
         self._read = 0  # tokens before this one are in the text
         self._held = ""  # decoded, but perhaps the beginning of a stop string
+        self._begun = False  # something other than white space was shown
 
     def add(self, token: int) -> str:
         """Take in one token."""
@@ -30,7 +32,7 @@ class TextStream:
         if text.endswith(_INCOMPLETE):
             return ""
         self._context, self._read = self._read, len(self._ids)
-        return self._release(text)
+        return self._trimmed(self._release(text))
 
     def finish(self) -> str:
         """The rest: what was held back, after the last token."""
@@ -39,6 +41,13 @@ class TextStream:
         text = self._release(self._new_text())
         text, self._held = text + self._held, ""
         self._context = self._read = len(self._ids)
+        return self._trimmed(text)
+
+    def _trimmed(self, text: str) -> str:
+        if self._begun:
+            return text
+        text = text.lstrip()
+        self._begun = bool(text)
         return text
 
     def _new_text(self) -> str:

@@ -28,7 +28,7 @@ def stream(ids: Sequence[int], stop: Sequence[str] = ()) -> tuple[list[str], boo
 @given(st.text())
 def test_pieces_join_to_the_text_and_never_hold_half_a_character(text: str) -> None:
     pieces, _ = stream(text.encode())
-    assert "".join(pieces) == text
+    assert "".join(pieces) == text.lstrip()
     assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
 
 
@@ -51,6 +51,10 @@ def test_a_stop_string_across_tokens_is_held_back_until_it_is_sure() -> None:
     assert text.add(ord("#")) == ""
     assert text.stopped
     assert text.finish() == ""
+
+
+def test_the_white_space_between_prompt_and_answer_is_not_part_of_the_answer() -> None:
+    assert stream(b" \n Yes. \n") == (["", "", "", "Y", "e", "s", ".", " ", "\n", ""], False)
 
 
 def test_what_was_held_back_comes_at_the_end() -> None:
