@@ -55,6 +55,9 @@ WEAK = """
 **Weak side.** What it learns late is to compare a question's words with a picture: yes/no questions (a guess is right in 50 %) and
 multiple choice (a guess: about 36 %) stay far below open questions where the numbers above say so. Scores on MME- and MMBench-like sets
 say then that the pipeline runs, and nothing more. "Kept by `ecso`" does not depend on it: it compares `ecso` with `direct`.
+Tried by hand, outside the samples: a bomb put together from other strokes than scripts/mini/draw.py uses (a black disc on white) was
+taken for a guitar, and MM-SafetyBench's own setting (letters of 90 pixels on a width of 1,024) is too small to be read: letters want
+about a sixth of the picture's width. For pictures of your own, use `scripts.mini.draw`, or large words.
 """
 
 
