@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 
+from llava.chat import Chat, Image
 from llava.conversation import conv_templates
 from llava.ecso import ECSO
 from llava.paths import MINI
 from scripts.mini import judge, phrases
 from scripts.mini.dialogues import image_dialogues, text_dialogues
-from scripts.mini.draw import render, square
+from scripts.mini.draw import render
 from scripts.mini.evaluate import benign_samples, harmful_samples
 from scripts.mini.scenes import draw_scene
 from scripts.mini.world import HARMLESS, HAZARDS, held_out
@@ -108,14 +109,15 @@ def test_the_chat_template_renders_vicuna_v1(processor: Any) -> None:
 def test_transformers_gives_the_same_pixels_and_tokens_as_the_package(processor: Any) -> None:
     from llava.constants import IMAGE_TOKEN_INDEX
     from llava.mm_utils import tokenizer_image_token
+    from llava.model.builder import load
 
+    loaded = load("mini", device="cpu")
     text, rng = prompt("<image>\nWhat is this?"), random.Random(5)
     for _ in range(4):
         image = render(draw_scene(rng, True))
         out = processor(images=image, text=text, return_tensors="pt")
-        mean, std = (np.array(v, np.float32) for v in (processor.image_processor.image_mean, processor.image_processor.image_std))
-        ours = (np.asarray(square(image, 96), np.float32) / 255 - mean) / std
-        np.testing.assert_allclose(out["pixel_values"][0].numpy().transpose(1, 2, 0), ours, atol=1e-5)
+        ours = loaded.pixels(Chat.ask("What is this?", [Image.open(image)]))
+        np.testing.assert_allclose(out["pixel_values"].numpy(), ours.numpy(), atol=1e-6)
         ids = tokenizer_image_token(text, processor.tokenizer, IMAGE_TOKEN_INDEX)
         spread = [t for i in ids for t in ([processor.image_token_id] * 144 if i == IMAGE_TOKEN_INDEX else [i])]
         assert out["input_ids"][0].tolist() == spread
