@@ -9,11 +9,15 @@ for name in list(os.environ):
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from tests import factories  # noqa: E402
+
+if TYPE_CHECKING:
+    from llava.model.loaded import Loaded
 
 # A busy machine is no failure, and every run draws the same examples.
 hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, database=None)
@@ -36,3 +40,27 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another vision-language model of random weights."""
     return factories.idefics_checkpoint(tmp_path_factory.mktemp("models") / "idefics-tiny")
+
+
+def _loaded(folder: Path) -> "Loaded":
+    from llava.model.builder import load  # only tests that need a model wait for torch
+
+    return load(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def llava(tiny_llava: Path) -> "Loaded":
+    """`tiny_llava`, loaded once for all tests that only ask it."""
+    return _loaded(tiny_llava)
+
+
+@pytest.fixture(scope="session")
+def llama(tiny_llama: Path) -> "Loaded":
+    """`tiny_llama`, loaded once."""
+    return _loaded(tiny_llama)
+
+
+@pytest.fixture(scope="session")
+def idefics(tiny_idefics: Path) -> "Loaded":
+    """`tiny_idefics`, loaded once."""
+    return _loaded(tiny_idefics)

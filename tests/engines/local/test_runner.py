@@ -22,21 +22,6 @@ TURNS = Chat((Message("user", "the cat", (RED,)), Message("assistant", "yes </s>
 CHATS = [Chat.ask("what is in the box?"), Chat.ask("the dog <image> </s> USER:", [RED]), Chat.ask("a b", [RED, BLUE]), TURNS]
 
 
-@pytest.fixture(scope="module")
-def llava(tiny_llava: Path) -> Loaded:
-    return load(str(tiny_llava), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_llama: Path) -> Loaded:
-    return load(str(tiny_llama), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def idefics(tiny_idefics: Path) -> Loaded:
-    return load(str(tiny_idefics), device="cpu")
-
-
 def generated(loaded: Loaded, chat: Chat, count: int) -> list[int]:
     """Greedy tokens of transformers' `generate`, without the prompt."""
     inputs = loaded.encode(chat)
