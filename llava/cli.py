@@ -30,6 +30,7 @@ class Command:
 
 COMMANDS = {
     "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
+    "bench": Command("llava.bench.__main__", "measure what ECSO costs on this machine, beside the plain way and the machine's limit"),
 }
 
 # What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and

@@ -29,6 +29,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"constants", "conversation", "mm_utils", "chat", "image", "errors", "paths"},
         {"torch", "transformers", "safetensors", "accelerate", "huggingface_hub", "sentencepiece", "PIL", "numpy"},
     ),
+    "bench": (
+        {"ecso", "engines", "model", "mm_utils", "chat", "image", "errors", "paths"},
+        {"torch", "transformers", "safetensors", "PIL"},
+    ),
+    "bench.__main__": ({"bench", "errors", "cli"}, set()),
     "cli": ({"ecso", "errors", "chat", "paths"}, set()),
 }
 

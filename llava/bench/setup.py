@@ -1,0 +1,76 @@
+"""What all parts of the engine's benchmark share: the model, its engines, the machine's rates, how much to run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image as PIL
+
+from llava.bench.floor import Size
+from llava.bench.machine import Rates
+from llava.chat import Call, Chat, Image, Sampling
+from llava.ecso import PAPER, Method, Policy
+from llava.engines.base import generate
+from llava.engines.local import LocalEngine
+from llava.model.loaded import Loaded
+
+CHECK_TOKENS = 2  # what a model that was trained says: the word and the end
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """`tokens` is the length of answers and captions, `samples` the number of rows of a workload."""
+
+    loaded: Loaded
+    size: Size
+    rates: Rates
+    tokens: int
+    samples: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.loaded.device
+
+    @property
+    def policy(self) -> Policy:
+        """The published method with answers of the wanted length."""
+        answer, check = Sampling(max_tokens=self.tokens), CHECK_TOKENS
+        return replace(PAPER, answer=answer, caption_tokens=self.tokens, check_tokens=check, check_tokens_most=check)
+
+    @property
+    def method(self) -> Method:
+        """ECSO under `policy`."""
+        return Method("ecso", self.policy)
+
+
+@contextmanager
+def opened(loaded: Loaded) -> Iterator[LocalEngine]:
+    """A fresh engine over loaded weights, warmed up by one call about a picture that comes nowhere else."""
+    engine = LocalEngine(loaded)
+    try:
+        picture = Image(PIL.new("RGB", (32, 32), "white"))
+        asyncio.run(generate(engine, Call("answer", Chat.ask("Hello?", [picture]), Sampling(max_tokens=2))))
+        yield engine
+    finally:
+        asyncio.run(engine.close())
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """How often the engine's image prefix cache had what a call needed, and how often not."""
+
+    hits: int
+    misses: int
+
+    @classmethod
+    def of(cls, engine: LocalEngine) -> Hits:
+        """Since the engine was opened."""
+        stats = engine.stats() if hasattr(engine, "stats") else None
+        return cls(stats.hits, stats.misses) if stats else cls(0, 0)
+
+    def __sub__(self, other: Hits) -> Hits:
+        return Hits(self.hits - other.hits, self.misses - other.misses)

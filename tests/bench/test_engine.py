@@ -1,0 +1,112 @@
+"""`llava bench engine` on a tiny model: are the figures what was measured?"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from llava import cli
+from llava.bench.engine import Plan
+from llava.errors import UserError
+
+TINY = "--quick --shape tiny --samples 4 --tokens 4 --in-flight 1,4 --batches 1,3 --mini-rows 2 --soak 6 --pictures examples"
+
+
+def bench(folder: Path, *words: str) -> int:
+    return cli.main(["bench", "engine", "--out", str(folder), *words])
+
+
+def test_a_run_prints_tables_and_writes_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(tmp_path, *TINY.split()) == 0
+    printed = capsys.readouterr().out
+    data = json.loads((tmp_path / "engine.json").read_text())
+    assert len(data["rounds"]) == 1
+    assert data["plan"]["samples"] == 4
+    flows = data["medians"]["flows"]
+    ways = [(f["way"], f["path"], f["questions"], f["in_flight"]) for f in flows]
+    assert ways == [
+        (way, path, questions, level)
+        for questions, levels in ((1, (1, 4)), (4, (4,)))
+        for path in ("safe", "harmful")
+        for way, level in (("plain", 1), *(("engine", level) for level in levels))
+    ]
+    for flow in flows:
+        assert flow["rows"] == flow["equal"] == 4
+        assert flow["floor"] > flow["rows_per_second"] > 0
+        assert 0 < flow["reached"] < 1
+    assert printed.count("4 of 4 rows") == sum(flow["way"] == "engine" for flow in flows)
+    assert [d["batch"] for d in data["medians"]["decode"]] == [1, 3]
+    assert data["medians"]["mini"][0]["equal"] == data["medians"]["mini"][0]["rows"] == 2
+    assert data["soak"][0]["golden_equal"]
+    assert 'replaced by "No" (safe path) and "Yes" (harmful path)' in printed
+    assert (tmp_path / "engine.svg").read_text().startswith("<svg")
+
+
+def test_ratios_follow_from_the_seconds_of_one_round(tmp_path: Path) -> None:
+    words = "--quick --shape tiny --rounds 2 --samples 2 --tokens 3 --in-flight 2 --parts flows --verdicts no"
+    assert bench(tmp_path, *words.split()) == 0
+    data = json.loads((tmp_path / "engine.json").read_text())
+    assert len(data["rounds"]) == 2
+    assert data["medians"]["flows"][0]["rows"] == 4
+    plain, engine, *_ = data["rounds"][1]["flows"]
+    assert engine["ratio"] == pytest.approx(engine["rows_per_second"] / plain["rows_per_second"])
+    assert plain["answers"] / engine["answers"] == pytest.approx(engine["ratio"])
+    assert engine["tokens_per_second"] == pytest.approx(5 * engine["rows_per_second"])  # three for the answer, two for the check
+    assert engine["reached"] == pytest.approx(engine["rows_per_second"] / engine["floor"])
+
+
+def test_parts_that_are_left_out_leave_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(tmp_path, *["--quick", "--shape", "tiny", "--parts", "check"]) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^\| ([a-z]+ [a-z]+)", printed, re.MULTILINE) == ["plain check"]
+    assert "Forced" not in printed
+    assert not (tmp_path / "engine.svg").exists()
+
+
+def test_quick_is_smaller_in_every_way() -> None:
+    quick, whole = Plan().quick(), Plan()
+    assert (quick.rounds, quick.shape) == (1, "33m")
+    assert quick.tokens < whole.tokens
+    assert quick.samples < whole.samples
+
+
+MISTAKES = {
+    "--shape 8b": "Unknown shape '8b': there is tiny, 33m, 7b.",
+    "--parts flow": "Did you mean flows?",
+    "--verdicts maybe": "Unknown verdicts 'maybe'",
+    "--verdicts ,": "Nothing is chosen",
+    "--parts ,": "Nothing is chosen",
+    "--rounds 0": "rounds is 0: give at least 1",
+    "--tokens 1": "tokens is 1: give at least 2",
+    "--soak -1": "soak is -1",
+    "--threads 0": "threads is 0",
+    "--in-flight 1,x": "invalid list of whole numbers",
+    "--in-flight 0": "in_flight is (0,)",
+    "--device tpu": "Unknown device 'tpu'",
+    "--dtype int8": "Unknown dtype 'int8'",
+    "--pictures no/such": "There is no folder no/such",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_a_sentence_before_anything_is_measured(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(tmp_path / "out", *words.split()) == 2
+    shown = capsys.readouterr()
+    assert MISTAKES[words] in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_bench_and_a_file_for_a_folder_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "enigne"]) == 2
+    assert "there is engine" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert bench(tmp_path / "file") == 2
+    assert "name a folder" in capsys.readouterr().err
+
+
+def test_a_plan_says_what_is_wrong_with_it() -> None:
+    with pytest.raises(UserError, match="batches"):
+        Plan(batches=())
