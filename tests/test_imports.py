@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ecso.__main__": ({"ecso", "errors", "cli"}, set()),  # a program: cli holds the one map from errors to exit codes
     "engines": ({"chat", "image", "errors", "paths"}, set()),
     "engines.openai": ({"chat", "image", "errors", "engines"}, {"openai"}),
-    "engines.local": ({"chat", "image", "errors", "engines", "conversation", "mm_utils", "model"}, {"torch", "transformers"}),
+    "engines.local": ({"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model"}, {"torch", "transformers"}),
     "mm_utils": ({"constants", "conversation", "chat", "image", "errors"}, {"torch", "transformers", "PIL", "numpy"}),
     "model": (
         {"constants", "conversation", "mm_utils", "chat", "image", "errors", "paths"},

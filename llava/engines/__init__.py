@@ -46,6 +46,8 @@ _TEXT = Value("a text", lambda value: value is None or isinstance(value, str))
 _TORCH = Value("a name", lambda value: _TEXT.fits(value) or type(value).__module__ == "torch")  # torch.float16, torch.device("cpu")
 _SECONDS = Value("a number of seconds, at least 0", _is_number)
 _COUNT = Value("a whole number, at least 0", lambda value: isinstance(value, int) and _is_number(value))
+_COUNT_FROM_1 = Value("a whole number, at least 1", lambda value: _COUNT.fits(value) and value != 0)
+_GIGABYTES = Value("a number above 0", lambda value: value is None or (_is_number(value) and value != 0))
 _THREADS = Value("a whole number from 1 to 1024", lambda value: value is None or (_COUNT.fits(value) and value in range(1, 1025)))
 
 _NOT_AN_ADDRESS = r"(?![a-zA-Z][a-zA-Z0-9+.-]+://)(?!.*:\d+(/|$))"  # neither scheme:// nor host:port
@@ -54,7 +56,10 @@ _LOCAL = {
     "dtype": _TORCH,
     "conv_mode": _TEXT,
     "attn_implementation": _TEXT,
+    "max_batch": _COUNT_FROM_1,
     "max_waiting": _COUNT,
+    "prefill_chunk": _COUNT_FROM_1,
+    "kv_cache_gb": _GIGABYTES,
     "threads": _THREADS,
 }
 
@@ -74,9 +79,9 @@ KINDS = (
 def connect(target: str | Path | Engine, **options: object) -> Engine:
     """The engine for `target`: "mini", "scripted:...", "http://host:port/v1", a model folder or hub id, or an engine itself.
 
-    `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_waiting, threads; HTTP: model, api_key,
-    timeout, connect_timeout, retries; scripted: delay). Raises `UserError` for an unknown target or option and for a value of a
-    wrong type, `CheckpointError` for a folder that is no checkpoint.
+    `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_batch, max_waiting, prefill_chunk, kv_cache_gb,
+    threads; HTTP: model, api_key, timeout, connect_timeout, retries; scripted: delay). Raises `UserError` for an unknown target or option
+    and for a value of a wrong type, `CheckpointError` for a folder that is no checkpoint.
     """
     if not isinstance(target, str | Path):
         if not isinstance(target, Engine):

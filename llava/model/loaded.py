@@ -86,9 +86,12 @@ class Loaded:
 
         Each image slot is the image token's id repeated `image_tokens` times; all tensors are on the model's device.
         """
+        return self.inputs(self.prompt_ids(chat), self.pixels(chat) if chat.images else None)
+
+    def prompt_ids(self, chat: Chat) -> list[int]:
+        """The prompt's token ids, with one `IMAGE_TOKEN_INDEX` per image."""
         pieces = self.pieces(chat)
-        ids = inline_token_ids(pieces, self.plain, self.image_token) if self.image_token else token_ids(pieces, self.plain)
-        return self.inputs(ids, self.pixels(chat) if chat.images else None)
+        return inline_token_ids(pieces, self.plain, self.image_token) if self.image_token else token_ids(pieces, self.plain)
 
     def inputs(self, ids: Sequence[int], pixel_values: Tensor | None) -> dict[str, Tensor]:
         """Model inputs from ids with one `IMAGE_TOKEN_INDEX` per image; raises `UserError` when the counts differ."""

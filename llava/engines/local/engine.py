@@ -1,26 +1,31 @@
 """The local engine: any number of event loops hand their calls to one model thread.
 
-Knows when a call runs and who reads it; how a token is computed is the runner's business.
+Knows when a call comes, who reads it and how it ends; what is computed in which order is the business of `batcher`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from llava.chat import Call, Delta
+from llava.engines.local.batcher import Batcher, explained
+from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.inbox import Inbox, Job
-from llava.engines.local.runner import Runner
-from llava.errors import EngineClosed, EngineError, LlavaError, UserError
+from llava.engines.local.memory import GIB, Stats, default_budget
+from llava.engines.local.runner import SlotRunner, fits
+from llava.engines.local.scheduler import Scheduler
+from llava.errors import ContextTooLong, EngineClosed, LlavaError, UserError
 from llava.model.builder import load
 from llava.model.loaded import Loaded
-
-log = logging.getLogger(__name__)
 
 
 def open_local(
@@ -30,7 +35,7 @@ def open_local(
     dtype: str | None = None,
     conv_mode: str | None = None,
     attn_implementation: str | None = None,
-    **options: int,
+    **options: Any,
 ) -> LocalEngine:
     """Load the checkpoint `target` (a folder or a hub id) and start its engine; options as in `load` and `LocalEngine`."""
     loaded = load(target, device=device, dtype=dtype, conv_mode=conv_mode, attn_implementation=attn_implementation)
@@ -40,74 +45,112 @@ def open_local(
 class LocalEngine:
     """A loaded model behind the engine protocol.
 
-    At most `max_waiting` calls wait while one runs; one more raises `Overloaded`. `threads` sets how many processor cores torch
-    uses (in the whole process).
+    At most `max_batch` calls run together and `max_waiting` wait; one more raises `Overloaded`. While answers stream, a prompt is read in
+    chunks of `prefill_chunk` tokens. `kv_cache_gb` (GiB) holds the running calls' keys and values and those of images that were seen; None
+    takes a share of what is free. `threads` sets how many processor cores torch uses (in the whole process). Raises `UserError`.
     """
 
-    def __init__(self, loaded: Loaded, *, max_waiting: int = 256, threads: int | None = None) -> None:
-        if max_waiting < 0 or (threads is not None and threads < 1):
-            raise UserError(f"max_waiting is {max_waiting} and threads {threads}: give at least 0 and 1.")
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        max_batch: int = 32,
+        max_waiting: int = 256,
+        prefill_chunk: int = 256,
+        kv_cache_gb: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        _check(max_batch=(max_batch, 1), max_waiting=(max_waiting, 0), prefill_chunk=(prefill_chunk, 1), threads=(threads, 1))
+        if kv_cache_gb is not None and not kv_cache_gb > 0:
+            raise UserError(f"kv_cache_gb is {kv_cache_gb!r}: give a number above 0.")
         if threads is not None:
             torch.set_num_threads(threads)
-        self._name = loaded.name
-        self._inbox = Inbox(max_waiting)
-        self._thread = threading.Thread(target=_work, args=(Runner(loaded), self._inbox), name="llava-model", daemon=True)
+        self._loaded = loaded
+        budget = default_budget(loaded.device) if kv_cache_gb is None else int(kv_cache_gb * GIB)
+        batcher = batcher_for(loaded, max_batch, prefill_chunk, budget)
+        self._runner, self._scheduler = batcher.runner, batcher.scheduler
+        self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting)
+        # Prompts are prepared one after another, beside the model thread: reading an image takes as long as several tokens.
+        self._preparing = ThreadPoolExecutor(1, "llava-prepare")
+        self._thread = threading.Thread(target=_work, args=(batcher, self._inbox), name="llava-model", daemon=True)
         self._thread.start()
-        # An engine that is dropped without `close`, or open at exit, takes its thread with it.
-        self._finalizer = weakref.finalize(self, _stop, self._inbox, self._thread)
+        # An engine that is dropped without `close`, or open at exit, takes its threads with it.
+        self._finalizer = weakref.finalize(self, _stop, self._inbox, self._preparing, self._thread)
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._loaded.name
+
+    def stats(self) -> Stats:
+        """Counters, as they are now. Any thread may ask."""
+        running = len(self._scheduler.prefilling) + len(self._scheduler.decoding)
+        return replace(self._runner.stats(), running=running, waiting=max(self._inbox.taken - running, 0))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """The model's answer, token by token; see `Engine.stream`."""
-        job = Job(call)
-        self._inbox.put(job)
+        with self._inbox.place():
+            try:
+                preparing = asyncio.get_running_loop().run_in_executor(self._preparing, self._prepare, call)
+            except RuntimeError:
+                self._inbox.check_open()  # closed by another thread, just now
+                raise
+            job = Job(call, await preparing)
+            self._inbox.put(job)
+            try:
+                while True:
+                    delta = await job.receive()
+                    yield delta
+                    if delta.reply is not None:
+                        return
+            finally:
+                self._inbox.cancel(job)
+
+    def _prepare(self, call: Call) -> Any:
+        self._inbox.check_open()
         try:
-            while True:
-                delta = await job.receive()
-                yield delta
-                if delta.reply is not None:
-                    return
-        finally:
-            self._inbox.cancel(job)
+            prompt = self._runner.prepare(call)
+        except LlavaError:
+            raise
+        except Exception as failure:
+            raise explained(failure, self._loaded, call.step) from failure
+        tokens, context = self._runner.prompt_tokens(prompt), self._loaded.context_len
+        if tokens >= context:
+            raise ContextTooLong(tokens, 1, context)
+        return prompt
 
     async def close(self) -> None:
-        """Fail what waits or runs with `EngineClosed` and wait for the model thread to end (within one token)."""
+        """Fail what waits or runs with `EngineClosed` and wait for the model thread to end (within one step)."""
         self._inbox.close()
+        self._preparing.shutdown(wait=False)
         # Not `join` in an executor's thread: at exit there is no executor any more.
         while self._thread.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
-def _stop(inbox: Inbox, thread: threading.Thread) -> None:
+def batcher_for(loaded: Loaded, max_batch: int, chunk: int, budget: int) -> Batcher[Any]:
+    """The right runner for the model, with its policy; `budget` in bytes."""
+    if fits(loaded):
+        return Batcher(loaded, SlotRunner(loaded, budget), Scheduler(max_batch, chunk))
+    return Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, sys.maxsize))  # prompts are read whole, all of a group at once
+
+
+def _check(**values: tuple[int | None, int]) -> None:
+    for name, (value, least) in values.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}: give at least {least}.")
+
+
+def _stop(inbox: Inbox[Any], preparing: ThreadPoolExecutor, thread: threading.Thread) -> None:
     inbox.close()
+    preparing.shutdown(wait=False)
     if thread is not threading.current_thread():
         thread.join()
 
 
-def _work(runner: Runner, inbox: Inbox) -> None:
+def _work(batcher: Batcher[Any], inbox: Inbox[Any]) -> None:
     """The model thread's life."""
-    while (job := inbox.take()) is not None:
-        try:
-            _run(runner, inbox, job)
-        except LlavaError as error:
-            job.send(error)
-        except Exception as error:
-            log.exception("%s failed in step %s", runner.name, job.call.step)
-            failure = EngineError(f"The model {runner.name} failed: {type(error).__name__}.")
-            failure.__cause__ = error
-            job.send(failure)
-        del job  # the thread may sleep for long: keep no images alive
-
-
-def _run(runner: Runner, inbox: Inbox, job: Job) -> None:
-    deltas = runner.answer(job.call)
-    for delta in deltas:
-        if inbox.closed:
-            raise EngineClosed("The engine was closed during the call.")
-        if job.cancelled:
-            return
-        if delta.text or delta.reply is not None:
-            job.send(delta)
+    while (jobs := inbox.take(wait=batcher.scheduler.idle)) is not None:
+        while jobs:
+            batcher.add(jobs.pop(0))  # the thread may sleep for long: keep no images alive
+        batcher.step()
+    batcher.fail_all(lambda: EngineClosed("The engine was closed during the call."))

@@ -1,31 +1,33 @@
-"""Calls that wait for the model thread: first come, first served, bounded, closable. Knows no model and no tensor."""
+"""Calls on their way to the model thread: first come, first served, bounded, closable. Knows no model and no tensor."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Generic, TypeVar
 
 from llava.chat import Call, Delta
 from llava.errors import EngineClosed, Overloaded
 
+P = TypeVar("P")
 
-class Job:
+
+class Job(Generic[P]):
     """One call on its way: made on an event loop, worked on by the model thread, read on the loop again."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, prompt: P) -> None:
         self.call = call
-        self.cancelled = False  # set by the reader, looked at by the model thread after every token
+        self.prompt = prompt  # the call's chat as the runner wants it
+        self.cancelled = False  # set by the reader, looked at by the model thread before every step
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[Delta | Exception] = asyncio.Queue()
 
     def send(self, item: Delta | Exception) -> None:
         """From any thread: a piece of the answer, or the error that ends it."""
-        try:
-            self._loop.call_soon_threadsafe(self._outbox.put_nowait, item)
-        except RuntimeError:  # the reader's loop was closed: nobody waits any more
-            self.cancelled = True
+        deliver([(self, item)])
 
     async def receive(self) -> Delta:
         """The next piece; raises the error that ended the call."""
@@ -35,39 +37,78 @@ class Job:
         return item
 
 
-class Inbox:
-    """At most `max_waiting` jobs wait; one more raises `Overloaded`. Closing fails those that wait and ends `take`."""
+def deliver(items: Iterable[tuple[Job[P], Delta | Exception]]) -> None:
+    """From any thread: give each job its piece. Each event loop is woken once, however many of its jobs get something."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job[P], Delta | Exception]]] = {}
+    for job, item in items:
+        by_loop.setdefault(job._loop, []).append((job, item))
+    for loop, own in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_put, own)
+        except RuntimeError:  # the readers' loop was closed: nobody waits any more
+            for job, _ in own:
+                job.cancelled = True
 
-    def __init__(self, max_waiting: int) -> None:
+
+def _put(items: list[tuple[Job[P], Delta | Exception]]) -> None:
+    for job, item in items:
+        job._outbox.put_nowait(item)
+
+
+class Inbox(Generic[P]):
+    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait."""
+
+    def __init__(self, running: int, max_waiting: int) -> None:
+        self._places = running + max_waiting
         self._max_waiting = max_waiting
-        self._waiting: deque[Job] = deque()
-        self._idle = True  # the model thread waits in `take`
+        self.taken = 0  # places of calls that wait or run
+        self._waiting: deque[Job[P]] = deque()
         self._changed = threading.Condition()
         self.closed = False
 
-    def put(self, job: Job) -> None:
-        """Raises `Overloaded` or `EngineClosed`."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Held by a call from its beginning to its end; raises `Overloaded` or `EngineClosed`."""
         with self._changed:
-            if self.closed:
-                raise EngineClosed("The engine is closed.")
-            if len(self._waiting) >= self._max_waiting + self._idle:  # the idle thread takes one at once
+            self.check_open()
+            if self.taken >= self._places:
                 raise Overloaded(f"{self._max_waiting} calls wait already: try again later.")
+            self.taken += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.taken -= 1
+
+    def check_open(self) -> None:
+        """Raises `EngineClosed` after closing."""
+        if self.closed:
+            raise EngineClosed("The engine is closed.")
+
+    def put(self, job: Job[P]) -> None:
+        """For a call that has a place and is ready for the model thread; raises `EngineClosed`."""
+        with self._changed:
+            self.check_open()
             self._waiting.append(job)
             self._changed.notify()
 
-    def cancel(self, job: Job) -> None:
-        """The reader has gone: give the place up, or let the model thread stop after its current token."""
+    def cancel(self, job: Job[P]) -> None:
+        """The reader has gone: the model thread gives the call up before its next step."""
         job.cancelled = True
         with self._changed, suppress(ValueError):  # not waiting: it runs or is done
             self._waiting.remove(job)
 
-    def take(self) -> Job | None:
-        """The next job, when there is one; None after closing. For the model thread."""
+    def take(self, wait: bool) -> list[Job[P]] | None:
+        """The jobs that have come, in order; with `wait`, at least one. None after closing. For the model thread."""
+        if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
+            return []
         with self._changed:
-            self._idle = True
-            self._changed.wait_for(lambda: self._waiting or self.closed)
-            self._idle = False
-            return None if self.closed else self._waiting.popleft()
+            self._changed.wait_for(lambda: self._waiting or self.closed or not wait)
+            if self.closed:
+                return None
+            jobs = list(self._waiting)
+            self._waiting.clear()
+            return jobs
 
     def close(self) -> None:
         """Fail all that wait with `EngineClosed`, and all that come."""

@@ -1,109 +1,186 @@
-"""One call after another on a transformers model: prefill, then token by token over its own KV cache.
+"""The forward passes of LLaVA models, and of text-only models like their language models, over KV slots.
 
-The loop is `model(...)` itself and not `generate`, so that text streams, stop strings and cancellation work within one token and
-the first logits can be read; greedy tokens equal those of `generate`. Knows no thread and no queue.
+Transformers' own language model runs unchanged: it is given embeddings, positions, a mask and a cache that writes into the slots
+(`slots.SlotCache`). Knows no queue, no thread and no text.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from inspect import signature
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration
 
-from llava.chat import Call, Delta, FinishReason, Reply
-from llava.engines.local.sampling import Sampler, first_logprobs
-from llava.engines.local.text import TextStream
-from llava.errors import ContextTooLong, EngineError
+from llava.chat import Call
+from llava.engines.local.answer import Answer
+from llava.engines.local.graphs import DecodeStep, Graphs
+from llava.engines.local.memory import GIB, Stats
+from llava.engines.local.prefixes import Prefixes
+from llava.engines.local.prompt import Prompt, Prompts
+from llava.engines.local.scheduler import Admission
+from llava.engines.local.slots import Chunk, Decode, SlotCache, Slots, Window
+from llava.errors import UserError
 from llava.model.loaded import Loaded
 
-
-class Runner:
-    """Answers calls with `loaded`, one at a time."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-
-    @property
-    def name(self) -> str:
-        return self.loaded.name
-
-    def answer(self, call: Call) -> Iterator[Delta]:
-        """One `Delta` a token (its text may be empty), and last the one with the reply. Closing the iterator frees the cache.
-
-        Raises `UserError` for input that the model cannot take, `EngineError` when memory runs out.
-        """
-        try:
-            yield from self._answer(call)
-        except (torch.OutOfMemoryError, MemoryError):
-            self._free()
-        except RuntimeError as error:
-            if "not enough memory" not in str(error):  # how torch's CPU allocator says it
-                raise
-            self._free()
-        else:
-            return
-        # Raised out here: the handled error's traceback would keep the tensors alive.
-        raise EngineError(f"Out of memory on {self.loaded.device}: ask for less (fewer or smaller images, a shorter text).")
-
-    def _answer(self, call: Call) -> Iterator[Delta]:
-        start = time.monotonic()
-        loaded, sampler = self.loaded, Sampler(call.sampling)
-        text = TextStream(loaded.decode, (*call.sampling.stop, *loaded.stop))
-        decoding = Decoding(loaded.model, loaded.encode(call.chat))
-        room = loaded.context_len - decoding.prompt_tokens
-        if room < 1:
-            raise ContextTooLong(decoding.prompt_tokens, 1, loaded.context_len)
-        limit = min(call.sampling.max_tokens, room)
-        logits = decoding.prefill()
-        logprobs = first_logprobs(logits, call.top_logprobs, loaded.decode) if call.top_logprobs else None
-        pieces: list[str] = []
-        finish_reason: FinishReason = "length"
-        for count in range(1, limit + 1):
-            token = sampler.pick(logits)
-            if token in loaded.eos_ids:
-                finish_reason = "stop"
-                break
-            pieces.append(text.add(token))
-            yield Delta(pieces[-1])
-            if text.stopped:
-                finish_reason = "stop"
-                break
-            if count < limit:
-                logits = decoding.step(token)
-        pieces.append(text.finish())
-        reply = Reply("".join(pieces), decoding.prompt_tokens, count, finish_reason, logprobs, time.monotonic() - start)
-        yield Delta(pieces[-1], reply)
-
-    def _free(self) -> None:
-        if self.loaded.device.type == "cuda":
-            torch.cuda.empty_cache()
+FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers read the cache in the one way that `slots` serves
+_FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
+_SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
+Group = Sequence[tuple[Answer[Prompt], int]]
 
 
-class Decoding:
-    """The state of one sequence: its prompt, then its KV cache. `inputs` are the model's keyword arguments, batch size 1."""
+def fits(loaded: Loaded) -> bool:
+    """Whether this runner serves the model; `foreign.ForeignRunner` serves all others."""
+    model = loaded.model
+    text = model.config.get_text_config(decoder=True)
+    window = getattr(text, "sliding_window", None)
+    rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    return (
+        text.model_type in FAMILIES
+        and (isinstance(model, LlavaForConditionalGeneration) or model.config is text)
+        and (window is None or window >= loaded.context_len)
+        and rope in _FIXED_ROPE
+        and text._attn_implementation in ("sdpa", "eager")
+    )
 
-    def __init__(self, model: Any, inputs: dict[str, torch.Tensor]) -> None:
-        self._model = model
-        self._inputs = inputs
-        self._cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-        # Only the last position's logits are wanted; a long prompt's would take much memory.
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
-        self.prompt_tokens = inputs["input_ids"].shape[1]
 
-    def prefill(self) -> torch.Tensor:
-        """Logits (vocabulary,) after the prompt."""
-        return self._forward(**self._inputs)
+class SlotRunner:
+    """Runs one model. All but `prepare` is for the model thread. `budget`: bytes of KV, of rows and prefixes together."""
 
-    def step(self, token: int) -> torch.Tensor:
-        """Logits (vocabulary,) after one more token."""
-        return self._forward(input_ids=torch.tensor([[token]], device=self._inputs["input_ids"].device))
+    def __init__(self, loaded: Loaded, budget: int) -> None:
+        model = loaded.model
+        self._loaded = loaded
+        self._budget = budget
+        self._decoder = model.get_decoder()
+        self._embed = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
+        self.slots: Slots[Answer[Prompt]] = Slots(model.config.get_text_config(decoder=True), loaded.dtype, loaded.device)
+        self.prefixes = Prefixes(self.slots, budget)
+        self._cache = SlotCache(self.slots)
+        self._prompts = Prompts(loaded)
+        self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
+
+    def prepare(self, call: Call) -> Prompt:
+        """The call's prompt, with pixels of images that are not known yet. For one thread at a time; raises `UserError`."""
+        prompt = self._prompts.of(call.chat)
+        for span in prompt.spans:
+            if not self.prefixes.has_pixels_of(span):
+                prompt.pixels[span.image.sha256] = self._prompts.pixels(span.image)
+        return prompt
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length, images included."""
+        return prompt.tokens
+
+    def start(self, answer: Answer[Prompt]) -> Admission:
+        """Give the call a row, and in it what is known of its prompt. Raises `UserError` where the budget can never hold it."""
+        slots = self.slots
+        least = slots.needed(1, answer.positions)
+        if least > self._budget:
+            raise UserError(
+                f"The call needs {answer.positions} positions of KV cache and kv_cache_gb is {self._budget / GIB:.4g}: "
+                f"give at least {least / GIB:.4g}, or lower max_tokens."
+            )
+        if self.prefixes.blocked(answer.prompt):
+            return Admission.BLOCKED
+        longest = max(owner.positions for owner in (answer, *slots.owners))
+        if not slots.reserve(longest, int(self._budget * (_SHARE if slots.owners else 1))):
+            return Admission.FULL
+        self.prefixes.shrink(self._budget - slots.bytes)
+        slots.take(answer)
+        answer.filled = self.prefixes.begin(answer)
+        return Admission.STARTED
+
+    def stop(self, answer: Answer[Prompt]) -> None:
+        """The call has ended; it may not have started."""
+        if answer in self.slots.owners:
+            self.slots.release(answer)
+            self.prefixes.give_up(answer)
+
+    def stats(self) -> Stats:
+        """Of the memory: rows and prefixes."""
+        prefixes = self.prefixes
+        return Stats(
+            image_hits=prefixes.hits,
+            image_misses=prefixes.misses,
+            reused_tokens=prefixes.reused_tokens,
+            evictions=prefixes.evictions,
+            slot_bytes=self.slots.bytes,
+            kept_bytes=prefixes.bytes,
+        )
 
     @torch.inference_mode()
-    def _forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        output = self._model(**inputs, past_key_values=self._cache, use_cache=True, **self._last_only)
-        logits: torch.Tensor = output.logits[0, -1]
+    def prefill(self, group: Group) -> Tensor:
+        """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
+        answers, counts = [answer for answer, _ in group], [count for _, count in group]
+        widest = max(counts)
+        chunk = Chunk([self.slots.owners.index(a) for a in answers], [a.filled for a in answers], counts)
+        embeds = torch.stack([self._embedded(answer, count, widest) for answer, count in group])
+        starts = torch.tensor(chunk.starts, device=embeds.device)
+        positions = starts[:, None] + torch.arange(widest, device=embeds.device)
+        whole = len(group) == 1 and chunk.starts[0] == 0  # then torch's own causal kernel is faster than any mask
+        mask = None if whole else self._mask(positions, chunk.length)
+        hidden = self._forward(chunk, inputs_embeds=embeds, position_ids=positions, attention_mask=mask)
+        for answer, count in group:
+            answer.filled += count
+        for answer in answers:  # rows move from here on, with as much as is filled
+            self.prefixes.store(answer)
+            if answer.filled == answer.prompt_tokens:
+                self.slots.promote(answer)
+                answer.prompt.pixels.clear()
+        logits: Tensor = self._head(hidden[range(len(group)), [count - 1 for count in counts]])
         return logits
+
+    @torch.inference_mode()
+    def decode(self) -> tuple[list[Answer[Prompt]], Tensor]:
+        """Read the last token of all answers that decode; logits (N, vocabulary) behind it."""
+        answers = self.slots.owners[: self.slots.decoding]
+        device = self._loaded.device
+        tokens = torch.tensor([[answer.tokens[-1]] for answer in answers], device=device)
+        positions = torch.tensor([[answer.filled] for answer in answers], device=device)
+        logits = self._decode_step(tokens, positions, max(answer.filled for answer in answers) + 1)
+        for answer in answers:
+            answer.filled += 1
+        return answers, logits
+
+    def _decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
+        """Logits (N, vocabulary) behind tokens (N, 1) at positions (N, 1) of the first rows; reads up to `length`."""
+        window = Decode(torch.arange(len(tokens), device=tokens.device), positions[:, 0], length)
+        hidden = self._forward(window, input_ids=tokens, position_ids=positions, attention_mask=self._mask(positions, length))
+        logits: Tensor = self._head(hidden[:, -1])
+        return logits
+
+    def _forward(self, window: Window, **inputs: Any) -> Tensor:
+        self._cache.window = window
+        hidden: Tensor = self._decoder(**inputs, past_key_values=self._cache, use_cache=True).last_hidden_state
+        return hidden
+
+    def _mask(self, positions: Tensor, length: int) -> Tensor:
+        """Additive mask (N, 1, Q, length): each of the `positions` (N, Q) sees itself and those before it."""
+        seen = torch.arange(length, device=positions.device) <= positions[:, None, :, None]
+        return torch.zeros(seen.shape, dtype=self._loaded.dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+    def _embedded(self, answer: Answer[Prompt], count: int, widest: int) -> Tensor:
+        """Embeddings (widest, width) of the next `count` prompt positions and padding."""
+        begin, end = answer.filled, answer.filled + count
+        ids = answer.prompt.ids[begin:end]
+        words: Tensor = self._embed(torch.tensor(ids + [ids[-1]] * (widest - count), device=self._loaded.device))
+        for span in answer.prompt.spans:
+            first, last = max(span.start, begin), min(span.end, end)
+            if first < last:
+                words[first - begin : last - begin] = self._features(answer.prompt, span.image)[first - span.start : last - span.start]
+        return words
+
+    def _features(self, prompt: Prompt, image: Any) -> Tensor:
+        """Features (positions, width) of an image, computed once."""
+        known = self.prefixes.features(image.sha256)
+        if known is not None:
+            return known
+        pixels = prompt.pixels.get(image.sha256)
+        if pixels is None:  # it was known when the call came, and has had to go since
+            pixels = prompt.pixels[image.sha256] = self._prompts.pixels(image)
+        features: Tensor
+        (features,) = self._loaded.model.get_image_features(pixels.to(self._loaded.device, self._loaded.dtype)).pooler_output
+        self.prefixes.keep_features(image.sha256, features)
+        return features

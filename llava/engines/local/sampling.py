@@ -27,9 +27,14 @@ class Sampler:
         else:
             self._generator.manual_seed(sampling.seed % 2**63)
 
+    @property
+    def greedy(self) -> bool:
+        """Whether it always takes the likeliest token."""
+        return self._temperature == 0
+
     def pick(self, logits: torch.Tensor) -> int:
         """A token id from `logits` (vocabulary,)."""
-        if self._temperature == 0:
+        if self.greedy:
             return int(logits.argmax())
         # float64 keeps very low temperatures finite
         probabilities = torch.softmax(logits.cpu().double() / self._temperature, dim=-1)

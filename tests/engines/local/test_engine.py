@@ -1,72 +1,21 @@
-"""The local engine as its users meet it: many calls, several loops, cancellation, closing."""
+"""The local engine as its users meet it: many calls at once, several loops, wrong options, failures."""
 
 import asyncio
-import gc
 import random
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llava.chat import Call, Chat, Delta, Reply, Sampling
 from llava.engines import Engine, connect, generate
-from llava.engines.local import LocalEngine
-from llava.errors import EngineClosed, EngineError, Overloaded, UserError
-from llava.model.builder import load
+from llava.engines.local import LocalEngine, Stats
+from llava.errors import ContextTooLong, EngineError, UserError
 from llava.model.loaded import Loaded
-from tests.factories import image, until
-
-RED = image("red")
-Threads = Callable[[], set[threading.Thread]]
-
-
-def call(question: str = "what is in the box?", max_tokens: int = 20, **sampling: object) -> Call:
-    return Call("answer", Chat.ask(question, [RED]), Sampling(max_tokens=max_tokens, **sampling))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def model_threads() -> Threads:
-    """Gives the model threads that this test has started and that still run."""
-
-    def running() -> set[threading.Thread]:
-        return {thread for thread in threading.enumerate() if thread.name == "llava-model"}
-
-    before = running()
-    return lambda: running() - before
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_llava: Path) -> Loaded:
-    return load(str(tiny_llava), device="cpu")
-
-
-@contextmanager
-def before_forward(loaded: Loaded, action: object) -> Iterator[None]:
-    """Run `action` on the model thread before each of the model's steps."""
-    hook = loaded.model.register_forward_pre_hook(lambda *_: action())  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-class Gate:
-    """Stops the model thread before its next step until it is opened."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self._open = threading.Event()
-
-    def __call__(self) -> None:
-        self.steps += 1
-        self._open.wait()
-
-    def open(self) -> None:
-        self._open.set()
+from tests.engines.local.gate import RED, Threads, before_forward, call
+from tests.factories import image
 
 
 def test_a_checkpoint_folder_becomes_an_engine(tiny_llava: Path, model_threads: Threads) -> None:
@@ -83,7 +32,20 @@ def test_a_checkpoint_folder_becomes_an_engine(tiny_llava: Path, model_threads: 
     assert not model_threads()
 
 
-@pytest.mark.parametrize("options", [{"device": "gpu"}, {"dtype": "int7"}, {"conv_mode": "vicuna_v9"}, {"max_waiting": -1}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": "gpu"},
+        {"dtype": "int7"},
+        {"conv_mode": "vicuna_v9"},
+        {"max_waiting": -1},
+        {"threads": 0},
+        {"max_batch": 0},
+        {"prefill_chunk": 0},
+        {"kv_cache_gb": 0},
+        {"kv_cache_gb": "4"},
+    ],
+)
 def test_wrong_options_are_refused(tiny_llava: Path, options: dict[str, object], model_threads: Threads) -> None:
     with pytest.raises(UserError):
         connect(tiny_llava, **options)
@@ -125,93 +87,7 @@ def test_fifty_mixed_calls_with_random_cancellations_answer_as_if_alone(loaded: 
 
     for wanted, found in zip(*asyncio.run(main()), strict=True):
         if found is not None:
-            assert (found.text, found.finish_reason, found.first_logprobs) == (wanted.text, wanted.finish_reason, wanted.first_logprobs)
-    assert not model_threads()
-
-
-def test_a_cancelled_call_frees_the_thread_within_one_token(loaded: Loaded) -> None:
-    steps = 0
-
-    def count() -> None:
-        nonlocal steps
-        steps += 1
-
-    async def main() -> None:
-        engine = LocalEngine(loaded)
-        stream = engine.stream(call(max_tokens=400))
-        await anext(stream)
-        await stream.aclose()
-        at_cancel = steps
-        await generate(engine, call(max_tokens=1))
-        assert steps - at_cancel <= 3  # the step under way, perhaps one more begun while we left, and the other call's only one
-        await engine.close()
-
-    with before_forward(loaded, count):
-        asyncio.run(main())
-
-
-def test_cancelling_the_task_that_reads_cancels_the_call(loaded: Loaded) -> None:
-    gate = Gate()
-
-    async def main() -> None:
-        engine = LocalEngine(loaded)
-        with before_forward(loaded, gate):
-            task = asyncio.create_task(generate(engine, call(max_tokens=400)))
-            await until(lambda: gate.steps)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            gate.open()
-            await generate(engine, call(max_tokens=1))
-        assert gate.steps == 2
-        await engine.close()
-
-    asyncio.run(main())
-
-
-def test_more_than_the_waiting_calls_is_overloaded_and_the_others_finish(loaded: Loaded) -> None:
-    gate = Gate()
-
-    async def main() -> None:
-        engine = LocalEngine(loaded, max_waiting=2)
-        with before_forward(loaded, gate):
-            running = asyncio.create_task(generate(engine, call(max_tokens=2)))
-            await until(lambda: gate.steps)
-            waiting = [asyncio.create_task(generate(engine, call(max_tokens=2))) for _ in range(2)]
-            await asyncio.sleep(0)
-            with pytest.raises(Overloaded, match="2 calls wait already"):
-                await generate(engine, call())
-            waiting[0].cancel()
-            await asyncio.wait(waiting[:1])
-            late = asyncio.create_task(generate(engine, call(max_tokens=2)))
-            await asyncio.sleep(0)
-            gate.open()
-            replies = [await running, await waiting[1], await late]
-        assert {reply.completion_tokens for reply in replies} == {2}
-        await engine.close()
-
-    asyncio.run(main())
-
-
-def test_closing_ends_the_running_and_the_waiting_calls_and_none_hangs(loaded: Loaded, model_threads: Threads) -> None:
-    gate = Gate()
-
-    async def main() -> None:
-        engine = LocalEngine(loaded)
-        with before_forward(loaded, gate):
-            tasks = [asyncio.create_task(generate(engine, call(max_tokens=400))) for _ in range(4)]
-            await until(lambda: gate.steps)
-            closing = asyncio.create_task(engine.close())
-            ended = await asyncio.gather(*tasks[1:], return_exceptions=True)
-            gate.open()
-            ended += await asyncio.gather(tasks[0], return_exceptions=True)
-            await closing
-        assert [type(error) for error in ended] == [EngineClosed] * 4
-        with pytest.raises(EngineClosed):
-            await generate(engine, call())
-        await engine.close()
-
-    asyncio.run(main())
+            assert (found.text, found.finish_reason) == (wanted.text, wanted.finish_reason)
     assert not model_threads()
 
 
@@ -232,6 +108,41 @@ def test_a_failing_model_fails_the_call_only_and_tells_no_prompt(loaded: Loaded,
     assert "secret" not in caplog.text
 
 
+def test_options_are_checked_without_connect_too(loaded: Loaded) -> None:
+    for options in ({"max_batch": 0}, {"max_waiting": -1}, {"prefill_chunk": 0}, {"kv_cache_gb": -1}, {"threads": 0}):
+        with pytest.raises(UserError, match=rf"{next(iter(options))} is {next(iter(options.values()))}: give "):
+            LocalEngine(loaded, **options)
+
+
+def test_a_prompt_over_the_context_names_both_numbers_before_it_takes_a_row(loaded: Loaded) -> None:
+    prompt = loaded.encode(call().chat)["input_ids"].shape[1]
+    said = rf"has {prompt} tokens, images included: 1 too many\. .* holds {prompt}, .* gets 1\. Shorten the question\.$"
+
+    async def main() -> None:
+        engine = LocalEngine(replace(loaded, context_len=prompt))
+        with pytest.raises(ContextTooLong, match=said):
+            await generate(engine, call())
+        assert engine.stats().running == engine.stats().waiting == 0
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_the_stats_tell_what_was_saved(loaded: Loaded) -> None:
+    async def main() -> Stats:
+        engine = LocalEngine(loaded)
+        for question in ("what is this?", "where is it?"):
+            await generate(engine, call(question, max_tokens=1))
+        stats = engine.stats()
+        await engine.close()
+        return stats
+
+    stats = asyncio.run(main())
+    assert (stats.image_hits, stats.image_misses, stats.running, stats.waiting) == (1, 1, 0, 0)
+    assert stats.reused_tokens > 16
+    assert stats.slot_bytes > 0
+
+
 def test_several_event_loops_share_one_engine(loaded: Loaded) -> None:
     engine = LocalEngine(loaded)
     texts: list[str] = []
@@ -248,28 +159,6 @@ def test_several_event_loops_share_one_engine(loaded: Loaded) -> None:
     asyncio.run(engine.close())
     assert len(texts) == 5
     assert len(set(texts)) == 1
-
-
-def test_an_engine_that_is_dropped_takes_its_thread_with_it(loaded: Loaded, model_threads: Threads) -> None:
-    engine = LocalEngine(loaded)
-    asyncio.run(generate(engine, call()))
-    assert model_threads()
-    del engine
-    gc.collect()
-    assert not model_threads()
-
-
-def test_a_program_that_forgets_to_close_still_ends(tiny_llava: Path) -> None:
-    program = f"""
-import asyncio
-from llava.chat import Call, Chat, Sampling
-from llava.engines import connect, generate
-engine = connect({str(tiny_llava)!r})
-print(asyncio.run(generate(engine, Call("answer", Chat.ask("q"), Sampling(max_tokens=3)))).completion_tokens)
-"""
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout.strip() == "3"
-    assert "Traceback" not in found.stderr
 
 
 def test_a_reader_that_stops_reading_does_not_hold_up_others(loaded: Loaded) -> None:

@@ -1,68 +1,95 @@
-"""Waiting calls: order, bound, closing."""
+"""Calls on their way: order, bound, closing."""
 
 import asyncio
 import threading
+from contextlib import ExitStack
 
 import pytest
 
 from llava.chat import Call, Chat, Delta
-from llava.engines.local.inbox import Inbox, Job
+from llava.engines.local.inbox import Inbox, Job, deliver
 from llava.errors import EngineClosed, Overloaded
 
 CALL = Call("answer", Chat.ask("q"))
 
 
-async def jobs(count: int) -> list[Job]:
-    return [Job(CALL) for _ in range(count)]
+async def jobs(count: int) -> list[Job[None]]:
+    return [Job(CALL, None) for _ in range(count)]
 
 
 def test_first_come_first_served() -> None:
-    inbox, waiting = Inbox(3), asyncio.run(jobs(3))
+    inbox: Inbox[None] = Inbox(1, 3)
+    waiting = asyncio.run(jobs(3))
     for job in waiting:
         inbox.put(job)
-    assert [inbox.take() for _ in waiting] == waiting
+    assert inbox.take(wait=True) == waiting
+    assert inbox.take(wait=False) == []
 
 
-def test_beyond_the_bound_is_overloaded_and_a_cancelled_place_is_free_again() -> None:
-    inbox, (first, *rest) = Inbox(2), asyncio.run(jobs(5))
+def test_beyond_the_places_is_overloaded_and_a_place_that_was_left_is_free_again() -> None:
+    inbox: Inbox[None] = Inbox(1, 2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(inbox.place())
+        with inbox.place(), pytest.raises(Overloaded, match="2 calls wait already"), inbox.place():
+            pass
+        stack.enter_context(inbox.place())
+        assert inbox.taken == 3
+    assert inbox.taken == 0
+
+
+def test_a_cancelled_call_that_waits_is_forgotten() -> None:
+    inbox: Inbox[None] = Inbox(1, 3)
+    first, second = asyncio.run(jobs(2))
     inbox.put(first)
-    assert inbox.take() is first  # runs; from now on the others wait
-    for job in rest[:2]:
-        inbox.put(job)
-    with pytest.raises(Overloaded, match="2 calls wait already"):
-        inbox.put(rest[2])
-    inbox.cancel(rest[0])
-    inbox.put(rest[2])
-    assert [inbox.take(), inbox.take()] == rest[1:3]
-
-
-def test_with_no_waiting_places_an_idle_thread_still_takes_a_call() -> None:
-    inbox, (first, second) = Inbox(0), asyncio.run(jobs(2))
-    inbox.put(first)
-    with pytest.raises(Overloaded):
-        inbox.put(second)
-    assert inbox.take() is first
-    with pytest.raises(Overloaded):
-        inbox.put(second)
+    inbox.put(second)
+    inbox.cancel(first)
+    assert first.cancelled
+    assert inbox.take(wait=False) == [second]
+    inbox.cancel(second)  # runs by now: only its flag is set
+    assert second.cancelled
 
 
 def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
-    inbox = Inbox(5)
-    taken: list[Job | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take()))
+    inbox: Inbox[None] = Inbox(1, 5)
+    taken: list[list[Job[None]] | None] = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(wait=True)))
     thread.start()
     inbox.close()
     thread.join()
     assert taken == [None]
 
     async def main() -> None:
-        late, waiting = Inbox(5), Job(CALL)
+        late: Inbox[None] = Inbox(1, 5)
+        waiting = Job(CALL, None)
         late.put(waiting)
         late.close()
         with pytest.raises(EngineClosed, match="closed while the call waited"):
             await waiting.receive()
         with pytest.raises(EngineClosed):
-            late.put(Job(CALL))
+            late.put(Job(CALL, None))
+        with pytest.raises(EngineClosed), late.place():
+            pass
+        assert late.take(wait=False) is None
+
+    asyncio.run(main())
+
+
+def test_a_loop_is_woken_once_for_all_its_jobs() -> None:
+    async def main() -> None:
+        loop, woken = asyncio.get_running_loop(), 0
+        wake = loop.call_soon_threadsafe
+
+        def counted(*args: object) -> object:
+            nonlocal woken
+            woken += 1
+            return wake(*args)  # type: ignore[arg-type]
+
+        own = await jobs(3)
+        loop.call_soon_threadsafe = counted  # type: ignore[method-assign, assignment]
+        deliver([(job, Delta(str(i))) for i, job in enumerate(own)])
+        assert [(await job.receive()).text for job in own] == ["0", "1", "2"]
+        assert woken == 1
 
     asyncio.run(main())
 

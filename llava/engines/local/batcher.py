@@ -1,0 +1,139 @@
+"""Joins policy and arithmetic: one `step` lets calls in, reads prompts, says one token of every answer, and sends what was said.
+
+A failure ends the calls that took part in what failed, and no others. Runs on the model thread; knows no tensor but logits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from llava.chat import Call, Delta
+from llava.engines.local.answer import Answer
+from llava.engines.local.inbox import Job, P, deliver
+from llava.engines.local.memory import Stats, is_out_of_memory
+from llava.engines.local.scheduler import Admission, Scheduler
+from llava.errors import EngineError, LlavaError
+from llava.model.loaded import Loaded
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Runner(Protocol[P]):
+    """Who computes. `prepare` is called on another thread than all else."""
+
+    def prepare(self, call: Call) -> P: ...
+
+    def prompt_tokens(self, prompt: P) -> int: ...
+
+    def start(self, answer: Answer[P]) -> Admission: ...
+
+    def prefill(self, group: Sequence[tuple[Answer[P], int]]) -> Tensor: ...
+
+    def decode(self) -> tuple[list[Answer[P]], Tensor]: ...
+
+    def stop(self, answer: Answer[P]) -> None: ...
+
+    def stats(self) -> Stats: ...
+
+
+class Batcher(Generic[P]):
+    """The calls of one engine, from their coming to their end."""
+
+    def __init__(self, loaded: Loaded, runner: Runner[P], scheduler: Scheduler[Answer[P]]) -> None:
+        self._loaded = loaded
+        self.runner = runner
+        self.scheduler = scheduler
+        self._said: list[tuple[Job[P], Delta | Exception]] = []
+
+    def add(self, job: Job[P]) -> Answer[P]:
+        """A call that has come; it waits for its turn."""
+        answer = Answer(job, self._loaded, self.runner.prompt_tokens(job.prompt))
+        self.scheduler.waiting.append(answer)
+        return answer
+
+    def step(self) -> None:
+        """One round of everything."""
+        scheduler = self.scheduler
+        self._drop_cancelled()
+        scheduler.admit(self._start)
+        if group := scheduler.chunks():
+            self._attempt([answer for answer, _ in group], lambda: self._prefill(group))
+            self._drop_cancelled()  # reading a prompt takes a while
+        if scheduler.decoding:
+            self._attempt(scheduler.decoding, lambda: self._say(*self.runner.decode()))
+        self._send()
+
+    def _drop_cancelled(self) -> None:
+        for answer in [answer for answer in (*self.scheduler.waiting, *self.scheduler.running) if answer.job.cancelled]:
+            self._end(answer)
+
+    def fail_all(self, error: Callable[[], LlavaError]) -> None:
+        """End everything that waits or runs."""
+        for answer in (*self.scheduler.waiting, *self.scheduler.running):
+            self._end(answer, error())
+        self._send()
+
+    def _send(self) -> None:
+        deliver(self._said)
+        self._said = []
+
+    def _start(self, answer: Answer[P]) -> Admission:
+        return self._attempt([answer], lambda: self.runner.start(answer)) or Admission.REFUSED
+
+    def _prefill(self, group: list[tuple[Answer[P], int]]) -> None:
+        logits = self.runner.prefill(group)
+        done = [i for i, (answer, _) in enumerate(group) if answer.filled == answer.prompt_tokens]
+        if not done:
+            return
+        for i in done:
+            self.scheduler.prompt_done(group[i][0])
+            group[i][0].see_first(logits[i])
+        self._say([group[i][0] for i in done], logits[done])
+
+    def _say(self, answers: Sequence[Answer[P]], logits: Tensor) -> None:
+        likeliest: list[int] = logits.argmax(-1).tolist()
+        for i, answer in enumerate(answers):
+            sampler = answer.sampler
+            delta = answer.say(likeliest[i] if sampler.greedy else sampler.pick(logits[i]))
+            if delta.text or delta.reply is not None:
+                self._said.append((answer.job, delta))
+            if delta.reply is not None:
+                self._end(answer)
+
+    def _end(self, answer: Answer[P], error: Exception | None = None) -> None:
+        self.scheduler.remove(answer)
+        self.runner.stop(answer)
+        if error is not None:
+            self._said.append((answer.job, error))
+
+    def _attempt(self, answers: Sequence[Answer[P]], work: Callable[[], T]) -> T | None:
+        """`work()`; what fails in it ends these answers, and gives None."""
+        answers = list(answers)
+        try:
+            return work()
+        except Exception as failure:  # noqa: BLE001 - logged and told to every reader by `explained`
+            error = explained(failure, self._loaded, answers[0].job.call.step)
+        for answer in answers:
+            self._end(answer, error)
+        return None
+
+
+def explained(failure: Exception, loaded: Loaded, step: str) -> LlavaError:
+    """What a caller is told of a failure: itself where it is ours, else that memory has run out, or that the model failed."""
+    if isinstance(failure, LlavaError):
+        return failure
+    if is_out_of_memory(failure):
+        if loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        # Without its cause: that one's traceback would keep the tensors alive.
+        return EngineError(f"Out of memory on {loaded.device}: ask for less (fewer or smaller images, a shorter text).")
+    log.error("%s failed in step %s", loaded.name, step, exc_info=failure)
+    error = EngineError(f"The model {loaded.name} failed: {type(failure).__name__}.")
+    error.__cause__ = failure
+    return error

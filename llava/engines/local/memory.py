@@ -1,0 +1,92 @@
+"""How much memory there is for keys and values, what is kept of it for reuse, and how running out of it looks."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+GIB = 2**30
+_CPU_SHARE, _CPU_MOST = 0.25, 4 * GIB  # of a machine that also does other things
+_CUDA_SHARE = 0.8  # of what the weights have left; the rest is for activations
+
+V = TypeVar("V")
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes of KV that an engine on `device` may hold, from what is free now."""
+    if device.type == "cuda":
+        return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
+    return min(_CPU_MOST, int(_CPU_SHARE * _free_bytes()))
+
+
+def _free_bytes() -> int:
+    for pages in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):  # macOS knows only the second
+        if pages in os.sysconf_names:
+            return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    return 4 * GIB
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failure of torch says that memory has run out."""
+    said_by_cpu = isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return said_by_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What an engine holds and has saved, since it was opened. Models that are run without KV slots save nothing.
+
+    `image_hits` and `image_misses` count images of calls whose keys and values were there, or had to be computed (of an image that occurs
+    twice in a call, each place counts); `reused_tokens` prompt positions that were not computed again; `evictions` what had to make
+    room. `slot_bytes` are allocated for running calls, `kept_bytes` hold what is kept for later ones.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    image_hits: int = 0
+    image_misses: int = 0
+    reused_tokens: int = 0
+    evictions: int = 0
+    slot_bytes: int = 0
+    kept_bytes: int = 0
+
+
+class Kept(Generic[V]):
+    """Values with a size in bytes; beyond `limit`, those that were not used for the longest time go. Keys are contents."""
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        self.evictions = 0
+        self._limit = limit
+        self._items: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: Hashable) -> V | None:
+        """The value, now used last; None when it is not there."""
+        item = self._items.get(key)
+        if item is None:
+            return None
+        self._items.move_to_end(key)
+        return item[0]
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._items
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Keep a value of `size` bytes, if that is possible at all."""
+        if key not in self._items and size <= self._limit:
+            self._items[key] = value, size
+            self.bytes += size
+            self.shrink(self._limit)
+
+    def shrink(self, limit: int) -> None:
+        """From now on at most `limit` bytes."""
+        self._limit = limit
+        while self.bytes > limit:
+            _, (_, size) = self._items.popitem(last=False)
+            self.bytes -= size
+            self.evictions += 1

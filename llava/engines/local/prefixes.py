@@ -1,0 +1,117 @@
+"""KV of images and of the text before them, kept by content and copied into the rows of calls that begin alike.
+
+A piece is what lies between the end of one image and the end of the next; it can be used where all pieces before it are the same. Calls
+that come while a piece is being computed wait for it. Image features are kept in the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from itertools import takewhile
+from typing import Any, Protocol, cast
+
+from torch import Tensor
+
+from llava.engines.local.memory import Kept
+from llava.engines.local.prompt import Prompt, Span
+from llava.engines.local.slots import Owner, Slots, Snapshot
+
+_SHORT = 8  # a shared text of fewer tokens is not worth a copy
+
+
+class Reader(Owner, Protocol):
+    """A call that reads its prompt."""
+
+    prompt: Prompt
+
+
+class Prefixes:
+    """What is kept, within `limit` bytes. `hits` and `misses` count images of calls: found, or computed."""
+
+    def __init__(self, slots: Slots[Any], limit: int) -> None:
+        self._slots = slots
+        self._kept: Kept[Snapshot | Tensor] = Kept(limit)
+        self._limit = limit
+        self._computing: dict[Hashable, Reader] = {}
+        self._text: tuple[list[int], Hashable] = ([], None)  # the newest piece that begins a prompt: its text, its key
+        self.hits = 0
+        self.misses = 0
+        self.reused_tokens = 0
+
+    @property
+    def bytes(self) -> int:
+        """What is held."""
+        return self._kept.bytes
+
+    @property
+    def evictions(self) -> int:
+        """What had to go."""
+        return self._kept.evictions
+
+    def shrink(self, limit: int) -> None:
+        """From now on at most `limit` bytes."""
+        self._limit = max(limit, 0)
+        self._kept.shrink(self._limit)
+
+    def has_pixels_of(self, span: Span) -> bool:
+        """Whether the image need not be encoded. Any thread may ask; the answer may be out of date soon."""
+        return span.key in self._kept or ("features", span.image.sha256) in self._kept
+
+    def blocked(self, prompt: Prompt) -> bool:
+        """Whether a call that runs is computing something that this prompt needs."""
+        return any(span.key in self._computing for span in prompt.spans if span.key not in self._kept)
+
+    def begin(self, reader: Reader) -> int:
+        """Copy what is there into the reader's row; the number of positions that are filled now. The last one is left to compute."""
+        prompt = reader.prompt
+        found = list(takewhile(lambda span: span.key in self._kept, prompt.spans))
+        filled = 0
+        for span in found:
+            end = min(span.end, prompt.tokens - 1)
+            self._slots.load(reader, cast(Snapshot, self._kept.get(span.key)), filled, end - filled)
+            filled = end
+        for span in prompt.spans[len(found) :]:
+            self._computing.setdefault(span.key, reader)
+        self.hits += len(found)
+        self.misses += len(prompt.spans) - len(found)
+        filled = filled if prompt.spans else self._shared_text(reader)
+        self.reused_tokens += filled
+        return filled
+
+    def _shared_text(self, reader: Reader) -> int:
+        """For prompts without images: the beginning that they share with the text before some image, such as the system line."""
+        text, key = self._text
+        pairs = zip(text, reader.prompt.ids[:-1], strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        piece = self._kept.get(key) if shared >= _SHORT else None
+        if piece is None:
+            return 0
+        self._slots.load(reader, cast(Snapshot, piece), 0, shared)
+        return shared
+
+    def store(self, reader: Reader) -> None:
+        """Keep the pieces of the reader's row that are complete and not there yet."""
+        begin = 0
+        for span in reader.prompt.spans:
+            if span.end > reader.filled:
+                break
+            size = (span.end - begin) * self._slots.position_bytes
+            if span.key not in self._kept and size <= self._limit:
+                self._kept.put(span.key, self._slots.snapshot(reader, begin, span.end), size)
+                if begin == 0:
+                    self._text = reader.prompt.head, span.key
+            self._computing.pop(span.key, None)
+            begin = span.end
+
+    def give_up(self, reader: Reader) -> None:
+        """The reader has ended: whoever waits for its pieces computes them."""
+        for key in [key for key, owner in self._computing.items() if owner is reader]:
+            del self._computing[key]
+
+    def features(self, image_hash: str) -> Tensor | None:
+        """Features (positions, width) of an image, if they are there."""
+        return cast("Tensor | None", self._kept.get(("features", image_hash)))
+
+    def keep_features(self, image_hash: str, features: Tensor) -> None:
+        """For calls with the same image elsewhere in their prompt."""
+        self._kept.put(("features", image_hash), features, features.nbytes)

@@ -1,0 +1,91 @@
+"""A LLaVA chat as token ids and images, and what of it other calls may share. Knows no KV and no features."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+from torch import Tensor
+
+from llava.chat import Chat, Image
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.model.loaded import Loaded
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """An image's positions `start` to `end`. `key` stands for everything up to `end`, by content: earlier text and images, and this one."""
+
+    image: Image
+    start: int
+    end: int
+    key: Hashable
+
+
+@dataclass(eq=False)
+class Prompt:
+    """Token ids, with the image token at each position of an image; `pixels` of images that may have to be encoded, by hash."""
+
+    ids: list[int]
+    spans: list[Span] = field(default_factory=list)
+    pixels: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Length."""
+        return len(self.ids)
+
+    @property
+    def head(self) -> list[int]:
+        """The text before the first image."""
+        return self.ids[: self.spans[0].start] if self.spans else self.ids
+
+
+class Prompts:
+    """Makes prompts for one model. For one thread at a time."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._pixels: WeakValueDictionary[str, Tensor] = WeakValueDictionary()  # of prompts that still wait or run
+
+    def of(self, chat: Chat) -> Prompt:
+        """The chat's prompt, without pixels."""
+        if self._loaded.template is None:
+            ids: list[int] = self._loaded.encode(chat)["input_ids"][0].tolist()
+            return Prompt(ids)
+        slots = self._loaded.prompt_ids(chat)
+        prompt, begin = Prompt([]), 0
+        key: Hashable = None
+        images = iter(chat.images)
+        for part in _parts(slots):
+            if part:
+                prompt.ids += part
+                continue
+            image, start = next(images), len(prompt.ids)
+            prompt.ids += [self._loaded.model.config.image_token_id] * self._loaded.image_tokens
+            key = key, tuple(prompt.ids[begin:start]), image.sha256
+            begin = len(prompt.ids)
+            prompt.spans.append(Span(image, start, begin, key))
+        return prompt
+
+    def pixels(self, image: Image) -> Tensor:
+        """Pixels (1, 3, H, W) float32; prepared once for prompts that are under way together."""
+        found = self._pixels.get(image.sha256)
+        if found is None:
+            found = self._loaded.pixels(Chat.ask("-", [image]))
+            self._pixels[image.sha256] = found
+        return found
+
+
+def _parts(ids: list[int]) -> Iterator[list[int]]:
+    """Runs of text, and an empty list for each image between them."""
+    begin = 0
+    for i, token in enumerate(ids):
+        if token == IMAGE_TOKEN_INDEX:
+            if i > begin:
+                yield ids[begin:i]
+            yield []
+            begin = i + 1
+    if begin < len(ids):
+        yield ids[begin:]

@@ -1,0 +1,219 @@
+"""Where the KV of running calls lies: one preallocated tensor a layer, one row a call, and the cache that transformers' models fill.
+
+Rows are kept compact: calls that decode lie in rows 0, 1, ..., those that still read their prompts behind them, so that the decode
+batch is a view and not a copy. Keys and values of grouped heads are stored once. Knows no text and no schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+_STEP = 128  # lengths grow in steps of so many positions
+
+Snapshot = list[Tensor]  # a layer each: (keys and values, kv_heads, positions, head_dim)
+
+
+class Window(Protocol):
+    """Where one forward pass writes, and how far it reads."""
+
+    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Owner(Protocol):
+    """Whose row it is; `filled` positions of it hold something."""
+
+    @property
+    def filled(self) -> int: ...
+
+
+W = TypeVar("W", bound=Owner)
+
+
+class Slots(Generic[W]):
+    """KV rows of one model. `owners[i]` is whose row i is; the first `decoding` of them decode."""
+
+    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+        heads = config.num_attention_heads
+        self._heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        self._dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        self._dtype, self._device = dtype, device
+        self.layers = [self._empty(0, 0) for _ in range(config.num_hidden_layers)]
+        self.owners: list[W] = []
+        self.decoding = 0
+        self.position_bytes: int = 2 * self._heads * self._dim * dtype.itemsize * config.num_hidden_layers
+
+    def _empty(self, rows: int, length: int) -> Tensor:
+        # Zeros, not empty: what lies behind a row's end is masked, and masked garbage could still be NaN.
+        return torch.zeros(2, rows, self._heads, length, self._dim, dtype=self._dtype, device=self._device)
+
+    @property
+    def rows(self) -> int:
+        """Rows that are allocated."""
+        return self.layers[0].shape[1]
+
+    @property
+    def length(self) -> int:
+        """Positions of a row."""
+        return self.layers[0].shape[3]
+
+    @property
+    def bytes(self) -> int:
+        """What is allocated."""
+        return self.rows * self.length * self.position_bytes
+
+    def needed(self, rows: int, length: int) -> int:
+        """Bytes of so many rows of at least this length."""
+        return rows * _rounded(length) * self.position_bytes
+
+    def reserve(self, length: int, budget: int) -> bool:
+        """Make room for one more row, all of at least `length`, within `budget` bytes; whether that is possible."""
+        rows, length = len(self.owners) + 1, _rounded(length)
+        if rows <= self.rows and length <= self.length and self.bytes <= budget:
+            return True
+        if self.needed(rows, length) > budget:
+            return False
+        generous = 1 << (rows - 1).bit_length(), max(length, self.length)  # rows double: few copies
+        self._resize(*(generous if self.needed(*generous) <= budget else (rows, length)))
+        return True
+
+    def _resize(self, rows: int, length: int) -> None:
+        live, kept = len(self.owners), min(length, self.length)
+        new = [self._empty(rows, length) for _ in self.layers]  # all or none: memory may run out here
+        for old, kv in zip(self.layers, new, strict=True):
+            kv[:, :live, :, :kept].copy_(old[:, :live, :, :kept])
+        self.layers = new
+
+    def take(self, owner: W) -> None:
+        """A row for a call that begins to read its prompt; `reserve` has made room."""
+        self.owners.append(owner)
+
+    def promote(self, owner: W) -> None:
+        """The call's prompt is read; it decodes from now on."""
+        row, first = self.owners.index(owner), self.decoding
+        self.decoding += 1
+        if row != first:
+            other = self.owners[first]
+            aside = self.snapshot(other, 0, other.filled)
+            self._move(row, first)
+            self.owners[row] = other
+            self.load(other, aside, 0)
+
+    def release(self, owner: W) -> None:
+        """The call's row is free; the last row of its kind moves there."""
+        row = self.owners.index(owner)
+        if row < self.decoding:
+            self.decoding -= 1
+            self._move(self.decoding, row)
+            row = self.decoding
+        self._move(len(self.owners) - 1, row)
+        self.owners.pop()
+
+    def _move(self, source: int, target: int) -> None:
+        if source == target:
+            return
+        filled = self.owners[source].filled
+        for kv in self.layers:
+            kv[:, target, :, :filled].copy_(kv[:, source, :, :filled])
+        self.owners[target] = self.owners[source]
+
+    def snapshot(self, owner: W, start: int, end: int) -> Snapshot:
+        """A copy of the row's positions `start` to `end`."""
+        row = self.owners.index(owner)
+        return [kv[:, row, :, start:end].clone() for kv in self.layers]
+
+    def load(self, owner: W, snapshot: Snapshot, start: int, count: int | None = None) -> None:
+        """Put a snapshot (of it, the first `count` positions) into the row, from position `start` on."""
+        row = self.owners.index(owner)
+        for kv, saved in zip(self.layers, snapshot, strict=True):
+            part = saved[:, :, :count]
+            kv[:, row, :, start : start + part.shape[2]].copy_(part)
+
+
+def _rounded(length: int) -> int:
+    return -(-length // _STEP) * _STEP
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Prompt positions: `counts[i]` new ones from `starts[i]` on in row `rows[i]`; the batch is padded on the right."""
+
+    rows: Sequence[int]
+    starts: Sequence[int]
+    counts: Sequence[int]
+
+    @property
+    def length(self) -> int:
+        """Positions that are read."""
+        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
+
+    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (N, kv_heads, widest, head_dim) and give those of positions 0 to `length`."""
+        for i, (row, start, count) in enumerate(zip(self.rows, self.starts, self.counts, strict=True)):
+            kv[0, row, :, start : start + count].copy_(keys[i, :, :count])
+            kv[1, row, :, start : start + count].copy_(values[i, :, :count])
+        first, last = self.rows[0], self.rows[-1]
+        rows: Any = slice(first, last + 1) if list(self.rows) == list(range(first, last + 1)) else list(self.rows)
+        read = kv[:, rows, :, : self.length]
+        return read[0], read[1]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """One new position a row, of the first rows: `positions` (N,), of which the largest is `length` - 1; `rows` is 0, 1, ..., N - 1."""
+
+    rows: Tensor
+    positions: Tensor
+    length: int
+
+    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (N, kv_heads, 1, head_dim) and give those of positions 0 to `length`."""
+        kv[0, self.rows, :, self.positions] = keys[:, :, 0]
+        kv[1, self.rows, :, self.positions] = values[:, :, 0]
+        read = kv[:, : len(self.rows), :, : self.length]
+        return read[0], read[1]
+
+
+class SlotCache(Cache):
+    """A transformers cache over `slots`; `window` says what the next forward pass writes and reads."""
+
+    def __init__(self, slots: Slots[Any]) -> None:
+        super().__init__(layers=[_Layer(self, i) for i in range(len(slots.layers))])
+        self.slots = slots
+        self.window: Window = Chunk((0,), (0,), (0,))
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """One layer of a `SlotCache`. Masks and positions are given to every forward pass, so nobody asks it for lengths."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache, index: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._cache = cache
+        self._index = index
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the slots are allocated before a call starts."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Keys and values that the new positions attend to, themselves included."""
+        return self._cache.window.update(self._cache.slots.layers[self._index], key_states, value_states)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Only asked for without a mask: a whole prompt."""
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        """See `get_mask_sizes`."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Positions of a row."""
+        return self._cache.slots.length

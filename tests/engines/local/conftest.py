@@ -1,0 +1,26 @@
+"""What tests of whole engines share: a model of their own, its threads, a way to stop it between two steps."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llava.model.builder import load
+from llava.model.loaded import Loaded
+
+
+@pytest.fixture
+def model_threads() -> Callable[[], set[threading.Thread]]:
+    """Gives the model threads that this test has started and that still run."""
+
+    def running() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "llava-model"}
+
+    before = running()
+    return lambda: running() - before
+
+
+@pytest.fixture(scope="package")
+def loaded(tiny_llava: Path) -> Loaded:
+    return load(str(tiny_llava), device="cpu")

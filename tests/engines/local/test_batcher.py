@@ -1,0 +1,143 @@
+"""Steps of many calls: who is served when, what a stream shows, whom a failure ends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from llava.chat import Chat
+from llava.errors import EngineClosed, EngineError
+from llava.model.loaded import Loaded
+from tests.engines.local.driving import CHATS, RED, add, ask, batcher, call, finish, outcome, over_slots
+
+LONG = Chat.ask("the cat sat on the mat " * 20, [RED])
+
+
+def test_a_long_prompt_delays_those_that_stream_by_one_chunk_only(llava: Loaded) -> None:
+    async def main() -> None:
+        inside = batcher(llava, chunk=16)
+        streaming = add(inside, call(CHATS[0], 100))
+        inside.step()
+        long = add(inside, call(LONG, 1))
+        while long.reply is None:
+            read, said = long.filled, len(streaming.tokens)
+            inside.step()
+            assert long.filled - read <= 16
+            assert len(streaming.tokens) == said + 1
+        assert long.prompt_tokens > 100
+        finish(inside)
+
+    asyncio.run(main())
+
+
+def test_a_call_that_comes_late_is_answered_before_a_long_one_ends(llava: Loaded) -> None:
+    async def main() -> None:
+        inside = batcher(llava)
+        long = add(inside, call(CHATS[0], 100))
+        for _ in range(5):
+            inside.step()
+        late = add(inside, call(CHATS[1], 5))
+        for _ in range(5):
+            inside.step()
+        assert late.reply is not None
+        assert long.reply is None
+        assert len(long.tokens) == 11
+        finish(inside)
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_frees_its_row_in_the_next_step(llava: Loaded) -> None:
+    async def main() -> None:
+        inside = batcher(llava, max_batch=2)
+        gone, stays = (add(inside, call(chat, 100)) for chat in CHATS[:2])
+        waits = add(inside, call(CHATS[6], 3))
+        inside.step()
+        said, owners = len(gone.tokens), over_slots(inside).slots.owners
+        assert set(owners) == {gone, stays}
+        gone.job.cancelled = True
+        inside.step()
+        assert set(owners) == {stays, waits}
+        assert len(gone.tokens) == said
+        finish(inside)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["llava", "idefics"])
+def test_the_pieces_join_to_the_text(kind: str, request: pytest.FixtureRequest) -> None:
+    async def main() -> None:
+        inside = batcher(request.getfixturevalue(kind))
+        answers = [add(inside, call(chat, 50)) for chat in CHATS[:4]]
+        finish(inside)
+        for answer in answers:
+            deltas, reply = await outcome(answer)
+            assert "".join(delta.text for delta in deltas) == reply.text
+            assert len(deltas) > 10
+
+    asyncio.run(main())
+
+
+def failing_once(loaded: Loaded, error: Exception) -> Any:
+    """The next forward pass of the language model fails."""
+
+    def fail(*_: object) -> None:
+        hook.remove()
+        raise error
+
+    hook = loaded.model.get_decoder().register_forward_pre_hook(fail)
+    return hook
+
+
+def test_a_failing_prompt_ends_its_own_call_and_those_that_stream_go_on(llava: Loaded) -> None:
+    wanted = ask(llava, call(CHATS[0]))[0].text
+
+    async def main() -> None:
+        inside = batcher(llava)
+        streaming = add(inside, call(CHATS[0]))
+        inside.step()
+        broken = add(inside, call(CHATS[1]))
+        failing_once(llava, ValueError("shapes differ"))
+        finish(inside)
+        assert (await outcome(streaming))[1].text == wanted
+        with pytest.raises(EngineError, match="llava-tiny failed: ValueError"):
+            await outcome(broken)
+        assert over_slots(inside).slots.owners == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["llava", "idefics"])
+def test_a_failing_step_ends_those_that_take_part_and_the_next_call_is_answered(kind: str, request: pytest.FixtureRequest) -> None:
+    loaded: Loaded = request.getfixturevalue(kind)
+
+    async def main() -> None:
+        inside = batcher(loaded)
+        answers = [add(inside, call(chat)) for chat in CHATS[:1] * 3]
+        for _ in range(4):
+            inside.step()
+        failing_once(loaded, MemoryError())
+        inside.step()
+        for answer in answers:
+            with pytest.raises(EngineError, match="Out of memory"):
+                await outcome(answer)
+        assert inside.scheduler.idle
+
+    asyncio.run(main())
+    assert ask(loaded, call(CHATS[0], 5))[0].completion_tokens == 5
+
+
+def test_closing_ends_all_that_wait_and_run(llava: Loaded) -> None:
+    async def main() -> None:
+        inside = batcher(llava, max_batch=2, chunk=8)
+        answers = [add(inside, call(chat)) for chat in CHATS[:4]]
+        for _ in range(2):
+            inside.step()
+        inside.fail_all(lambda: EngineClosed("closed"))
+        for answer in answers:
+            with pytest.raises(EngineClosed):
+                await outcome(answer)
+        assert inside.scheduler.idle
+        assert over_slots(inside).slots.owners == []
+
+    asyncio.run(main())

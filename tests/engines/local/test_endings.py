@@ -1,0 +1,124 @@
+"""How calls and engines end: given up, refused, closed, dropped, forgotten; nothing hangs and nothing stays."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llava.engines import generate
+from llava.engines.local import LocalEngine
+from llava.errors import EngineClosed, Overloaded
+from llava.model.loaded import Loaded
+from tests.engines.local.gate import Gate, Threads, before_forward, call
+from tests.factories import until
+
+
+def test_a_cancelled_call_frees_the_thread_within_one_token(loaded: Loaded) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    async def main() -> None:
+        engine = LocalEngine(loaded)
+        stream = engine.stream(call(max_tokens=400))
+        await anext(stream)
+        await stream.aclose()
+        at_cancel = steps
+        await generate(engine, call(max_tokens=1))
+        assert steps - at_cancel <= 3  # the step under way, perhaps one more begun while we left, and the other call's only one
+        await engine.close()
+
+    with before_forward(loaded, count):
+        asyncio.run(main())
+
+
+def test_cancelling_the_task_that_reads_cancels_the_call(loaded: Loaded) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        engine = LocalEngine(loaded)
+        with before_forward(loaded, gate):
+            task = asyncio.create_task(generate(engine, call(max_tokens=400)))
+            await until(lambda: gate.steps)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gate.open()
+            await generate(engine, call(max_tokens=1))
+        assert gate.steps == 2
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_more_than_the_waiting_calls_is_overloaded_and_the_others_finish(loaded: Loaded) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        engine = LocalEngine(loaded, max_batch=1, max_waiting=2)
+        with before_forward(loaded, gate):
+            running = asyncio.create_task(generate(engine, call(max_tokens=2)))
+            await until(lambda: gate.steps)
+            waiting = [asyncio.create_task(generate(engine, call(max_tokens=2))) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded, match="2 calls wait already"):
+                await generate(engine, call())
+            waiting[0].cancel()
+            await asyncio.wait(waiting[:1])
+            late = asyncio.create_task(generate(engine, call(max_tokens=2)))
+            await asyncio.sleep(0)
+            gate.open()
+            replies = [await running, await waiting[1], await late]
+        assert {reply.completion_tokens for reply in replies} == {2}
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_closing_ends_the_running_and_the_waiting_calls_and_none_hangs(loaded: Loaded, model_threads: Threads) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        engine = LocalEngine(loaded, max_batch=2)
+        with before_forward(loaded, gate):
+            tasks = [asyncio.create_task(generate(engine, call(max_tokens=400))) for _ in range(4)]
+            await until(lambda: gate.steps)
+            closing = asyncio.create_task(engine.close())
+            await asyncio.sleep(0)
+            gate.open()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            await closing
+        assert [type(error) for error in ended] == [EngineClosed] * 4
+        with pytest.raises(EngineClosed):
+            await generate(engine, call())
+        await engine.close()
+
+    asyncio.run(main())
+    assert not model_threads()
+
+
+def test_an_engine_that_is_dropped_takes_its_thread_with_it(loaded: Loaded, model_threads: Threads) -> None:
+    engine = LocalEngine(loaded)
+    asyncio.run(generate(engine, call()))
+    assert model_threads()
+    del engine
+    gc.collect()
+    assert not model_threads()
+
+
+def test_a_program_that_forgets_to_close_still_ends(tiny_llava: Path) -> None:
+    program = f"""
+import asyncio
+from llava.chat import Call, Chat, Sampling
+from llava.engines import connect, generate
+engine = connect({str(tiny_llava)!r})
+print(asyncio.run(generate(engine, Call("answer", Chat.ask("q"), Sampling(max_tokens=3)))).completion_tokens)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.strip() == "3"
+    assert "Traceback" not in found.stderr

@@ -1,0 +1,96 @@
+"""Whatever the batch around it, an answer is what transformers' own `generate` says to the same call alone."""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llava.engines.local.answer import Answer
+from llava.engines.local.batcher import Batcher
+from llava.engines.local.prompt import Prompt
+from llava.model.loaded import Loaded
+from tests.engines.local.driving import CHATS, FAMILIES, add, batcher, call, generated, logprobs, of_family, over_slots
+
+MOST = 12  # tokens
+
+
+@dataclass
+class Expected:
+    """A model, and what it says to each of `CHATS`."""
+
+    loaded: Loaded
+    tokens: list[list[int]]
+    first: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One call of a schedule: it comes before step `at` and is cancelled before step `until`."""
+
+    chat: int
+    max_tokens: int
+    at: int
+    until: int | None
+
+
+ARRIVALS = st.lists(
+    st.builds(
+        Arrival,
+        st.integers(0, len(CHATS) - 1),
+        st.integers(1, MOST),
+        st.integers(0, 10),
+        st.none() | st.integers(0, 20),
+    ),
+    min_size=2,
+    max_size=9,
+)
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def expected(request: pytest.FixtureRequest, llava: Loaded) -> Expected:
+    loaded = of_family(llava, request.param)
+    return Expected(loaded, [generated(loaded, chat, MOST) for chat in CHATS], [logprobs(loaded, chat) for chat in CHATS])
+
+
+@settings(max_examples=75)
+@given(
+    arrivals=ARRIVALS,
+    max_batch=st.sampled_from([1, 2, 3, 8]),
+    chunk=st.sampled_from([7, 40, 512]),
+    rows=st.sampled_from([3, 5, 1000]),  # how many of the longest calls the KV budget holds
+)
+def test_random_schedules_give_the_tokens_of_generate(
+    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int
+) -> None:
+    inside = batcher(expected.loaded, max_batch, chunk, rows * 256 * over_slots(batcher(expected.loaded)).slots.position_bytes)
+    for arrival, answer in asyncio.run(schedule(inside, arrivals)):
+        wanted = expected.tokens[arrival.chat][: arrival.max_tokens]
+        if answer.job.cancelled and answer.reply is None:
+            assert answer.tokens == wanted[: len(answer.tokens)]
+            continue
+        assert answer.tokens == wanted
+        assert answer.reply is not None
+        found = {text: math.exp(value) for text, value in (answer.reply.first_logprobs or {}).items()}
+        assert found == pytest.approx(expected.first[arrival.chat], abs=1e-4)
+    assert over_slots(inside).slots.owners == []
+    assert over_slots(inside).prefixes.bytes + over_slots(inside).slots.bytes <= rows * 256 * over_slots(inside).slots.position_bytes
+
+
+async def schedule(inside: Batcher[Prompt], arrivals: list[Arrival]) -> list[tuple[Arrival, Answer[Prompt]]]:
+    """Run it to its end."""
+    answers: list[tuple[Arrival, Answer[Prompt]]] = []
+    waiting = sorted(arrivals, key=lambda arrival: arrival.at)
+    step = 0
+    while waiting or not inside.scheduler.idle:
+        while waiting and waiting[0].at <= step:
+            arrival = waiting.pop(0)
+            answers.append((arrival, add(inside, call(CHATS[arrival.chat], arrival.max_tokens, top_logprobs=20))))
+        for arrival, answer in answers:
+            answer.job.cancelled |= arrival.until is not None and arrival.until <= step
+        inside.step()
+        step += 1
+        assert step < 10_000
+    return answers

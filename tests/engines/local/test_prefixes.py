@@ -1,0 +1,194 @@
+"""What calls on the same image share: it is computed once, by content, within a budget."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from llava.chat import Call, Chat, Image, Message
+from llava.engines.local.batcher import Batcher
+from llava.engines.local.memory import Kept
+from llava.engines.local.prompt import Prompt
+from llava.errors import EngineError
+from llava.model.loaded import Loaded
+from tests.engines.local.driving import BLUE, CHATS, LONG, RED, add, batcher, call, finish, outcome, over_slots
+from tests.factories import image
+
+QUESTIONS = [call(Chat.ask(question, [RED]), 4) for question in ("what is this?", "where", "the cat", "no")]
+
+
+class Counts:
+    """Images that the tower has seen, and positions that the language model has computed."""
+
+    images = 0
+    positions = 0
+
+
+@contextmanager
+def counting(loaded: Loaded) -> Iterator[Counts]:
+    counts = Counts()
+
+    def tower(_: object, arguments: tuple[object, ...], named: dict[str, object]) -> None:
+        pixels = arguments[0] if arguments else named["pixel_values"]
+        counts.images += len(pixels)  # type: ignore[arg-type]
+
+    def decoder(_: object, __: object, named: dict[str, object]) -> None:
+        counts.positions += named["position_ids"].numel()  # type: ignore[attr-defined]
+
+    hooks = [
+        loaded.model.model.vision_tower.register_forward_pre_hook(tower, with_kwargs=True),
+        loaded.model.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True),
+    ]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def run(inside: Batcher[Prompt], *calls: Call) -> list[str]:
+    """The texts of calls that come together."""
+
+    async def main() -> list[str]:
+        answers = [add(inside, one) for one in calls]
+        finish(inside)
+        return [(await outcome(answer))[1].text for answer in answers]
+
+    return asyncio.run(main())
+
+
+def test_many_questions_about_one_image_compute_it_once(llava: Loaded) -> None:
+    inside = batcher(llava)
+    prompts = [inside.runner.prepare(one) for one in QUESTIONS]
+    shared = prompts[0].spans[0].end
+    with counting(llava) as counts:
+        together = run(inside, *QUESTIONS)
+    answered = sum(one.sampling.max_tokens - 1 for one in QUESTIONS)
+    widest = max(prompt.tokens - shared for prompt in prompts[1:])  # the other three are read as one padded batch
+    assert counts.images == 1
+    assert counts.positions == prompts[0].tokens + 3 * widest + answered
+    stats = inside.runner.stats()
+    assert (stats.image_hits, stats.image_misses, stats.evictions) == (3, 1, 0)
+    assert stats.reused_tokens == 3 * shared
+    assert stats.kept_bytes > 0
+    assert together == [run(batcher(llava), one)[0] for one in QUESTIONS]
+
+
+def test_the_cost_of_a_later_call_is_its_new_tokens(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, QUESTIONS[0])
+    prompt = inside.runner.prepare(call(CHATS[4], 1))
+    with counting(llava) as counts:
+        run(inside, call(CHATS[4], 1))
+    assert counts.images == 0
+    assert counts.positions == prompt.tokens - prompt.spans[0].end
+
+
+def test_equal_pixels_are_the_same_image_wherever_they_come_from_and_others_are_not(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, QUESTIONS[0])
+    twin, other = Image.open(RED.png()), image("red", (40, 31))
+    with counting(llava) as counts:
+        run(inside, call(Chat.ask("what is this?", [twin]), 1))
+        assert counts.images == 0
+        run(inside, call(Chat.ask("what is this?", [other]), 1))
+        assert counts.images == 1
+
+
+def test_another_system_line_shares_the_features_and_not_the_keys(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, QUESTIONS[0])
+    one = call(Chat((Message("system", "be kind"), Message("user", "what is this?", (RED,)))), 4)
+    with counting(llava) as counts:
+        found = run(inside, one)
+    assert counts.images == 0
+    assert inside.runner.stats().image_misses == 2
+    assert found == run(batcher(llava), one)
+
+
+def test_of_several_images_the_longest_beginning_that_is_known_is_used(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, call(Chat.ask("a b", [RED, BLUE]), 2))
+    for images, hits in (((RED,), 1), ((RED, BLUE), 2), ((RED, BLUE, RED), 2), ((RED, RED), 1), ((BLUE, RED), 0)):
+        before, one = inside.runner.stats().image_hits, call(Chat.ask("c d", images), 3)
+        found = run(inside, one)
+        assert inside.runner.stats().image_hits - before == hits
+        assert found == run(batcher(llava), one)
+
+
+def test_a_text_shares_the_system_line_with_an_image_that_was_seen(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, QUESTIONS[0])
+    one = call(LONG, 4)
+    found = run(inside, one)
+    reused = inside.runner.stats().reused_tokens
+    head, ids = inside.runner.prepare(QUESTIONS[0]).head, inside.runner.prepare(one).ids
+    assert reused >= 8
+    assert head[:reused] == ids[:reused]
+    assert found == run(batcher(llava), one)
+
+
+def test_a_call_that_is_given_up_leaves_the_image_to_those_that_wait_for_it(llava: Loaded) -> None:
+    async def main() -> str:
+        inside = batcher(llava, chunk=8)
+        streaming = add(inside, call(LONG, 60))
+        inside.step()
+        first, second = (add(inside, one) for one in QUESTIONS[:2])
+        inside.step()
+        assert len(inside.scheduler.prefilling) == len(inside.scheduler.waiting) == 1
+        first.job.cancelled = True
+        finish(inside)
+        assert streaming.reply is not None
+        return (await outcome(second))[1].text
+
+    assert asyncio.run(main()) == run(batcher(llava), QUESTIONS[1])[0]
+
+
+def test_a_small_budget_evicts_what_was_not_used_for_long_and_answers_stay_right(llava: Loaded) -> None:
+    colours = ["red", "green", "blue", "white", "black"]
+    calls = [call(Chat.ask("what is this?", [image(colour)]), 4) for colour in colours]
+    wanted = [run(batcher(llava), one)[0] for one in calls]
+    runner = over_slots(batcher(llava))
+    piece = runner.prepare(calls[0]).spans[0].end * runner.slots.position_bytes
+    inside = batcher(llava, budget=runner.slots.needed(1, 100) + 3 * piece)
+    for _ in range(2):
+        assert [run(inside, one)[0] for one in calls] == wanted
+    stats = inside.runner.stats()
+    assert stats.image_hits == 0
+    assert stats.evictions > 0
+    assert stats.kept_bytes + stats.slot_bytes <= runner.slots.needed(1, 100) + 3 * piece
+
+
+def test_an_image_that_fails_in_the_tower_fails_its_own_call_only(llava: Loaded) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("bad pixels")
+
+    async def main() -> None:
+        inside = batcher(llava, max_batch=1)
+        broken = add(inside, QUESTIONS[0])
+        hook = llava.model.model.vision_tower.register_forward_pre_hook(fail)
+        try:
+            inside.step()
+        finally:
+            hook.remove()
+        fine = add(inside, QUESTIONS[1])
+        finish(inside)
+        with pytest.raises(EngineError, match="ValueError"):
+            await outcome(broken)
+        assert (await outcome(fine))[1].text
+
+    asyncio.run(main())
+
+
+def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
+    kept: Kept[str] = Kept(10)
+    for name in "abc":
+        kept.put(name, name, 3)
+    assert kept.get("a") == "a"
+    kept.put("d", "d", 4)
+    assert [name for name in "abcd" if name in kept] == ["a", "c", "d"]
+    kept.put("e", "e", 11)
+    assert (kept.bytes, kept.evictions, kept.get("e")) == (10, 1, None)
+    kept.shrink(4)
+    assert [name for name in "acd" if name in kept] == ["d"]

@@ -1,0 +1,81 @@
+"""Who runs and who reads how much: policy without a tensor."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from llava.engines.local.scheduler import Admission, Scheduler
+
+
+@dataclass(eq=False)
+class Call:
+    name: str
+    prompt_tokens: int
+    filled: int = 0
+
+
+def scheduler(*prompts: int, max_batch: int = 8, chunk: int = 100) -> Scheduler[Call]:
+    made: Scheduler[Call] = Scheduler(max_batch, chunk)
+    made.waiting.extend(Call(str(i), tokens) for i, tokens in enumerate(prompts))
+    return made
+
+
+def names(calls: object) -> list[str]:
+    return [call.name for call in calls]  # type: ignore[attr-defined]
+
+
+def chunks(one: Scheduler[Call]) -> list[tuple[str, int]]:
+    return [(call.name, count) for call, count in one.chunks()]
+
+
+def always(_: Call) -> Admission:
+    return Admission.STARTED
+
+
+def test_calls_start_in_order_until_the_batch_is_full() -> None:
+    one = scheduler(5, 5, 5, max_batch=2)
+    one.admit(always)
+    assert names(one.prefilling) == ["0", "1"]
+    assert names(one.waiting) == ["2"]
+    one.remove(one.prefilling[0])
+    one.admit(always)
+    assert names(one.prefilling) == ["1", "2"]
+
+
+def test_no_room_stops_all_a_refusal_and_a_blocked_call_only_themselves() -> None:
+    one = scheduler(5, 5, 5, 5, 5)
+    says = dict(zip("01234", [Admission.BLOCKED, Admission.REFUSED, Admission.STARTED, Admission.FULL, Admission.STARTED], strict=True))
+    one.admit(lambda call: says[call.name])
+    assert names(one.prefilling) == ["2"]
+    assert names(one.waiting) == ["0", "3", "4"]
+    assert not one.idle
+
+
+def test_a_prompt_is_read_whole_while_nobody_decodes_and_in_chunks_when_somebody_does() -> None:
+    one = scheduler(1000, 1000)
+    one.admit(always)
+    assert chunks(one) == [("0", 1000)]
+    first = one.prefilling[0]
+    first.filled = 1000
+    one.prompt_done(first)
+    assert chunks(one) == [("1", 100)]
+    one.prefilling[0].filled = 950
+    assert chunks(one) == [("1", 50)]
+
+
+@pytest.mark.parametrize(
+    ("rest", "read"), [((30, 30, 30), 3), ((50, 50, 50), 2), ((20, 60, 1), 1), ((10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), 10)]
+)
+def test_short_rests_are_read_together_as_long_as_the_padded_batch_fits_into_a_chunk(rest: tuple[int, ...], read: int) -> None:
+    one = scheduler(*rest, max_batch=20)
+    one.admit(always)
+    assert chunks(one) == [(str(i), tokens) for i, tokens in enumerate(rest)][:read]
+
+
+def test_a_call_can_end_anywhere() -> None:
+    one = scheduler(5, 5, 5, max_batch=2)
+    one.admit(always)
+    one.prompt_done(one.prefilling[0])
+    for call in (*one.running, *one.waiting):
+        one.remove(call)
+    assert one.idle

@@ -1,0 +1,140 @@
+"""Rows of keys and values: compact, growing within a budget, moved with what they hold."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from llava.engines.local.slots import Chunk, Decode, Slots
+
+CONFIG = LlamaConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, hidden_size=32)
+ROOM = 10**9
+
+
+@dataclass(eq=False)
+class Call:
+    mark: float
+    filled: int = 5
+
+
+def made(*owners: Call) -> Slots[Call]:
+    slots: Slots[Call] = Slots(CONFIG, torch.float32, torch.device("cpu"))
+    for owner in owners:
+        assert slots.reserve(10, ROOM)
+        slots.take(owner)
+        fill(slots, owner)
+    return slots
+
+
+def fill(slots: Slots[Call], owner: Call) -> None:
+    row = slots.owners.index(owner)
+    for i, kv in enumerate(slots.layers):
+        kv[:, row, :, : owner.filled] = owner.mark + i
+
+
+def holds(slots: Slots[Call]) -> bool:
+    """Whether every row holds what its owner has put there."""
+    return all(
+        bool((kv[:, row, :, : owner.filled] == owner.mark + i).all())
+        for row, owner in enumerate(slots.owners)
+        for i, kv in enumerate(slots.layers)
+    )
+
+
+def test_keys_and_values_of_grouped_heads_are_stored_once() -> None:
+    slots = made(Call(1.0))
+    assert slots.layers[0].shape == (2, 1, 2, 128, 8)
+    assert slots.position_bytes == 2 * 2 * 8 * 4 * 2
+    assert slots.bytes == sum(kv.nbytes for kv in slots.layers)
+
+
+def test_those_that_decode_lie_first_whoever_comes_and_goes() -> None:
+    calls = [Call(float(10 * i), filled=3 + i) for i in range(6)]
+    slots = made(*calls)
+    for call in (calls[4], calls[1], calls[0]):
+        slots.promote(call)
+        assert holds(slots)
+    assert slots.owners[: slots.decoding] == [calls[4], calls[1], calls[0]]
+    for call in (calls[4], calls[3], calls[0], calls[2]):
+        slots.release(call)
+        assert holds(slots)
+    assert slots.owners == [calls[1], calls[5]]
+    assert slots.decoding == 1
+
+
+def test_growing_keeps_what_is_there() -> None:
+    calls = [Call(float(10 * i)) for i in range(5)]
+    slots = made(*calls)
+    assert slots.rows == 8
+    assert slots.reserve(300, ROOM)
+    assert slots.length == 384
+    assert holds(slots)
+
+
+def test_rows_double_only_within_the_budget_and_a_smaller_need_shrinks_what_is_over_it() -> None:
+    calls = [Call(float(10 * i)) for i in range(2)]
+    slots = made(*calls)
+    three = slots.needed(3, 100)
+    assert not slots.reserve(100, three - 1)
+    assert slots.rows == 2
+    assert slots.reserve(100, three)
+    assert slots.rows == 3
+    assert slots.reserve(1000, ROOM)
+    assert slots.length == 1024
+    slots.release(calls[1])
+    assert slots.reserve(100, three)
+    assert (slots.rows, slots.length) == (2, 128)
+    assert holds(slots)
+
+
+def test_a_failed_growth_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call(1.0)
+    slots = made(call)
+    before, zeros = list(slots.layers), torch.zeros
+
+    def full(*shape: int, **options: object) -> torch.Tensor:
+        monkeypatch.setattr(torch, "zeros", fail)
+        return zeros(*shape, **options)  # type: ignore[call-overload, no-any-return]
+
+    def fail(*_: int, **__: object) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(MemoryError):
+        slots.reserve(1000, ROOM)
+    assert all(one is other for one, other in zip(before, slots.layers, strict=True))
+
+
+def test_a_snapshot_is_a_copy_and_loads_where_it_is_wanted() -> None:
+    one, other = Call(1.0, filled=9), Call(7.0, filled=2)
+    slots = made(one, other)
+    saved = slots.snapshot(one, 2, 6)
+    assert saved[0].shape == (2, 2, 4, 8)
+    slots.load(other, saved, 2, count=3)
+    other.filled = 5
+    row = [float(value) for value in slots.layers[1][1, 1, 0, :6, 0]]
+    assert row == [8.0, 8.0, 2.0, 2.0, 2.0, 0.0]
+
+
+def test_a_decode_window_writes_one_position_a_row_and_reads_up_to_the_longest() -> None:
+    slots = made(Call(1.0, filled=3), Call(2.0, filled=6))
+    new = torch.full((2, 2, 1, 8), 9.0)
+    keys, values = Decode(torch.arange(2), torch.tensor([3, 6]), 7).update(slots.layers[0], new, -new)
+    assert keys.shape == values.shape == (2, 2, 7, 8)
+    assert keys[:, 0, :, 0].tolist() == [[1, 1, 1, 9, 0, 0, 0], [2, 2, 2, 2, 2, 2, 9]]
+    assert values[1, 1, 6, 0] == -9
+    assert keys.data_ptr() == slots.layers[0].data_ptr()  # read in place
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [1], [2, 0]])
+def test_a_chunk_window_writes_each_row_where_it_goes_on_and_leaves_the_padding_out(rows: list[int]) -> None:
+    slots = made(Call(1.0, filled=3), Call(2.0, filled=6), Call(3.0, filled=0))
+    starts, counts = [slots.owners[row].filled for row in rows], [2, 1][: len(rows)]
+    new = torch.full((len(rows), 2, 2, 8), 9.0)
+    window = Chunk(rows, starts, counts)
+    keys, _ = window.update(slots.layers[0], new, new)
+    assert keys.shape[2] == window.length == max(start + count for start, count in zip(starts, counts, strict=True))
+    for i, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
+        assert keys[i, 0, start : start + count, 0].tolist() == [9.0] * count
+        assert float(slots.layers[0][0, row, 0, start + count, 0]) != 9.0
