@@ -4,9 +4,13 @@
     ├── UserError              the caller can mend it; the message says how
     │   ├── ImageError         an image that cannot or must not be decoded
     │   ├── CheckpointError    a model folder that is missing, incomplete or not what it says
-    │   └── ContextTooLong     the prompt leaves no room for an answer in the model's context
+    │   ├── ContextTooLong     the prompt leaves no room for an answer in the model's context
+    │   ├── UnknownModel       nobody there serves a model of that name
+    │   └── Misconfigured      the way to a model is set up wrongly: its address, key or name
     └── EngineError            the model, or the way to it, failed
         ├── Overloaded         no room for one more call just now
+        ├── Unavailable        nobody is there to take the call just now
+        ├── EngineTimeout      the answer, or a part of it, took too long
         └── EngineClosed       the engine was closed while the call waited or ran
 
 Libraries raise these; edges (command line, servers) translate them, each in one place. A `LlavaError`'s text is one
@@ -56,12 +60,28 @@ class ContextTooLong(UserError):
         self.context = context
 
 
+class UnknownModel(UserError):
+    """Nobody there serves a model of that name."""
+
+
+class Misconfigured(UserError):
+    """The way to a model is set up wrongly: its address, key or name. Whoever set it up can mend it; the one who asks through it cannot."""
+
+
 class EngineError(LlavaError):
     """The model, or the way to it, failed; trying again may help."""
 
 
 class Overloaded(EngineError):
     """No room for one more call just now."""
+
+
+class Unavailable(EngineError):
+    """Nobody is there to take the call just now."""
+
+
+class EngineTimeout(EngineError):
+    """The answer, or a part of it, took too long."""
 
 
 class EngineClosed(EngineError):

@@ -1,0 +1,79 @@
+"""What every server of ours is made of: a FastAPI application in its three layers, and uvicorn around it.
+
+    app = new_app(Rules(keys), title="llava controller")      # then @app.post(...) as usual; raise `Refusal` or any `LlavaError`
+    await serve(app, "127.0.0.1", 10000)                       # until SIGTERM or Ctrl-C; open streams get `grace` seconds
+
+Knows no route.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from llava.errors import UserError
+from llava.serve.limits import Caps, Limits
+from llava.serve.refusal import Edge, Refusal
+from llava.serve.security import Gate, Rules
+
+GRACE = 15.0  # seconds that open streams get to end after SIGTERM
+
+
+def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
+    """An application without routes, pages or schema; `fastapi` are options of FastAPI."""
+    layers = [Middleware(Edge), Middleware(Gate, rules=rules), Middleware(Limits, caps=caps)]
+    quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
+    return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
+
+
+def server(app: FastAPI, *, grace: float = GRACE, **uvicorn_options: Any) -> uvicorn.Server:
+    """uvicorn with settings that suit us: no WebSockets, no trust in forwarding headers, no request lines in the log."""
+    settings: dict[str, Any] = {
+        "access_log": False,  # it would print peers' addresses
+        "proxy_headers": False,  # a peer's address is what the socket says
+        "server_header": False,
+        "ws": "none",
+        "http": "h11",
+        "loop": "asyncio",
+        "log_level": "warning",
+        "log_config": None,
+        "timeout_graceful_shutdown": int(grace),
+        "backlog": 2048,
+    }
+    return uvicorn.Server(uvicorn.Config(app, **{**settings, **uvicorn_options}))
+
+
+async def serve(app: FastAPI, host: str, port: int, *, grace: float = GRACE) -> None:
+    """Serve until told to stop; raises `UserError` when the port cannot be had."""
+    with listen(host, port) as listener:
+        await server(app, grace=grace).serve([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a taken port is one sentence instead of a traceback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise UserError(f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose another --port.") from None
+    listener.listen(2048)
+    return listener
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the router refuses (no such path, no such method), in our shape."""
+    status = getattr(error, "status_code", 500)
+    said = {404: "There is no such path.", 405: "This path does not take that method."}.get(status, "The request is not accepted.")
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    refusal = Refusal(status, said, code=codes.get(status), headers=getattr(error, "headers", None))
+    return JSONResponse(refusal.body(), status, headers=dict(refusal.headers))

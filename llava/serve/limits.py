@@ -1,0 +1,180 @@
+"""What may be asked: JSON only, of bounded size, depth and number of values, within a bounded time.
+
+`Limits` is an ASGI layer inside `security.Gate`: it reads the whole body under `Caps`, parses it strictly, once, and hands it on; an
+endpoint takes it with `body(request)`. What is over a cap is refused before the rest is read. Knows no route and no field.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llava.serve.refusal import Refusal
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bounds of one request: bytes, counts, seconds."""
+
+    body: int = 20 * MIB
+    body_seconds: float = 30.0
+    headers: int = 100
+    header_bytes: int = 32 * 1024
+    depth: int = 32  # lists and objects inside each other
+    values: int = 500_000  # commas and brackets, also in texts; a parser's time goes by them
+    digits: int = 400  # of one number
+
+
+class Limits:
+    """ASGI layer: the parsed body is in `scope["state"]["json"]`, None where the request has none."""
+
+    def __init__(self, app: ASGIApp, caps: Caps | None = None) -> None:
+        self._app = app
+        self._caps = caps or Caps()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            _check_headers(scope, self._caps)
+            try:
+                raw = await asyncio.wait_for(_read(receive, self._caps), self._caps.body_seconds)
+            except TimeoutError:
+                raise Refusal(408, "The body did not arrive in time.", code="timeout", headers=_CLOSE) from None
+            if raw is None:
+                return  # the client has left
+            scope.setdefault("state", {})["json"] = parse(raw, self._caps) if raw else None
+        except Refusal as refusal:
+            await refusal.send(send)
+            return
+        await self._app(scope, _replay(raw, receive), send)
+
+
+def body(request: Request) -> dict[str, Any]:
+    """The request's JSON object; raises `Refusal` when there is none."""
+    value = request.scope.get("state", {}).get("json")
+    if not isinstance(value, dict):
+        raise Refusal(400, "The body must be a JSON object.", code="invalid_json")
+    return value
+
+
+def parse(raw: bytes, caps: Caps | None = None) -> Any:
+    """Strict JSON: UTF-8, no key twice, no NaN, no lone surrogate, bounded depth and numbers. Raises `Refusal`."""
+    caps = caps or Caps()
+    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > caps.values:
+        raise _invalid("it has too many values")
+
+    def number(text: str) -> int | float:
+        if len(text) > caps.digits:
+            raise _invalid("a number has too many digits")
+        return int(text) if text.lstrip("-").isdigit() else _finite(float(text))
+
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_int=number, parse_float=number)
+    except RecursionError:
+        raise _invalid("it is nested too deeply") from None
+    except ValueError:  # of the decoder or of UTF-8; their texts quote the body
+        raise _invalid("it cannot be parsed") from None
+    _check_tree(value, caps.depth, surrogates=b"\\ud" in raw.lower() if b"\\" in raw else False)
+    return value
+
+
+_CLOSE = {"connection": "close"}
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal(400, f"The body is no JSON that is accepted here: {why}.", code="invalid_json")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _invalid("an object has a key twice")
+    return found
+
+
+def _constant(_: str) -> NoReturn:
+    raise _invalid("NaN and Infinity are no JSON")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _invalid("a number is too large")
+    return value
+
+
+def _check_tree(value: Any, depth: int, surrogates: bool) -> None:
+    level, left = [value], depth
+    while level:
+        if surrogates and any(_has_surrogate(item) for item in level):
+            raise _invalid("a text holds half a character")
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if containers and left == 0:
+            raise _invalid("it is nested too deeply")
+        level = [child for item in containers for child in ((*item, *item.values()) if isinstance(item, dict) else item)]
+        left -= 1
+
+
+def _has_surrogate(value: Any) -> bool:
+    return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _check_headers(scope: Scope, caps: Caps) -> None:
+    headers = scope["headers"]
+    if len(headers) > caps.headers or sum(len(name) + len(value) for name, value in headers) > caps.header_bytes:
+        raise Refusal(431, "The request has too many or too long headers.", code="headers_too_large", headers=_CLOSE)
+    sent: Mapping[bytes, bytes] = dict(headers)
+    if sent.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise Refusal(415, "Compressed bodies are not accepted.", code="unsupported_encoding", headers=_CLOSE)
+    declared = sent.get(b"content-length", b"0").strip()
+    if not declared.isdigit() or len(declared) > 18 or int(declared) > caps.body:
+        raise _too_large(caps)
+    if declared != b"0" or b"transfer-encoding" in sent:
+        _check_type(scope)
+
+
+def _check_type(scope: Scope) -> None:
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    kind = kinds[0].split(b";")[0].strip().lower() if len(kinds) == 1 else b""
+    if kind != b"application/json":
+        raise Refusal(415, "Bodies are JSON: send content-type: application/json.", code="unsupported_media_type", headers=_CLOSE)
+
+
+def _too_large(caps: Caps) -> Refusal:
+    return Refusal(413, f"The body is too large: at most {caps.body / MIB:g} MiB are accepted.", code="body_too_large", headers=_CLOSE)
+
+
+async def _read(receive: Receive, caps: Caps) -> bytes | None:
+    """The whole body; None when the client left."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > caps.body:
+            raise _too_large(caps)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(raw: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read, then what comes after it: the client's leaving."""
+    rest: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
+
+    async def again() -> Message:
+        return rest.pop() if rest else await receive()
+
+    return again

@@ -1,0 +1,210 @@
+"""Who may ask: API keys with scopes, the cluster secret, and nobody from elsewhere where neither is set.
+
+    keys = Keys.read(options.api_key, "LLAVA_API_KEY")            # "sk-...", "admin:sk-...", "@file"
+    app = Gate(app, Rules(keys, admin=frozenset({"/metrics"})))   # outside of everything that reads a body
+
+`Gate` decides from the peer, the path and the headers of the ASGI scope, before a byte of the body is read. With a key set every path
+is closed but `OPEN`; without one, only this machine is served (unless `anonymous`). The cluster secret between controller, workers and
+gateway is an admin key (`cluster_keys`). Knows no route, no model and no way in which keys are stored elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llava.errors import UserError
+from llava.serve.refusal import Refusal
+
+CLUSTER_SECRET = "LLAVA_CLUSTER_SECRET"
+
+# What anybody may ask for when a key is set: whether the process lives, and whether it can work.
+OPEN = frozenset({
+    "/health",
+    "/ready",
+})  # fmt: skip
+
+_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+
+
+class Right(Enum):
+    """What a key may do."""
+
+    INFERENCE = "inference"  # ask models
+    ADMIN = "admin"  # everything
+
+
+class Keys:
+    """A set of keys, kept as digests. False when empty."""
+
+    def __init__(self, keys: Iterable[tuple[str, Right]] = ()) -> None:
+        self._rights = {_digest(key.encode()): right for key, right in keys}
+
+    @classmethod
+    def read(cls, options: Sequence[str], variable: str, right: Right = Right.INFERENCE) -> Keys:
+        """Keys from the command line and, separated by commas, from an environment variable; raises `UserError`.
+
+        A key is a text of at least 8 visible ASCII characters, has the right `right`, or with `admin:` before it all rights; `@file`
+        stands for the lines of that file, so that no key need stand in a process list.
+        """
+        texts = [*options, *os.environ.get(variable, "").split(",")]
+        return cls(_key(line, variable, right) for text in texts for line in _lines(text.strip()) if line)
+
+    def __bool__(self) -> bool:
+        return bool(self._rights)
+
+    def right(self, presented: bytes) -> Right | None:
+        """The right of a key, None for an unknown one. Takes the same time whichever key it is like."""
+        digest = _digest(presented)
+        found = None
+        for known, right in self._rights.items():
+            if hmac.compare_digest(known, digest):
+                found = right
+        return found
+
+
+def cluster_keys(inference: Keys | None = None) -> Keys:
+    """The cluster secret of the environment as an admin key, and API keys beside it."""
+    keys = Keys.read((), CLUSTER_SECRET, Right.ADMIN)
+    keys._rights |= inference._rights if inference else {}
+    return keys
+
+
+def cluster_headers() -> dict[str, str]:
+    """What a call to another process of the cluster carries."""
+    secret = os.environ.get(CLUSTER_SECRET, "").split(",")[0].strip().removeprefix("admin:")
+    lines = _lines(secret)
+    return {"authorization": f"Bearer {lines[0].removeprefix('admin:')}"} if lines else {}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may do what. `admin` paths need an admin key; `anonymous` lets everyone in where no key is set, from anywhere.
+
+    `fix` is what a peer from elsewhere is told when no key is set: how the operator can let it in.
+    """
+
+    keys: Keys
+    admin: frozenset[str] = frozenset()
+    anonymous: bool = False
+    fix: str = "Set a key."
+    open: frozenset[str] = field(default=OPEN)
+
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Why this request is not let in; None when it is."""
+        path: str = scope["path"]
+        if not self.keys:
+            if self.anonymous or _is_ours(scope):
+                return None
+            return Refusal(403, f"Only this machine is served while no key is set. {self.fix}", code="loopback_only")
+        if path in self.open:
+            return None
+        right = self._presented(scope)
+        if right is None:
+            headers = {"www-authenticate": "Bearer"}
+            return Refusal(401, "A valid key is needed: send Authorization: Bearer <key>.", code="invalid_api_key", headers=headers)
+        if path in self.admin and right is not Right.ADMIN:
+            return Refusal(403, "This needs a key with the right admin.", code="admin_only")
+        return None
+
+    def _presented(self, scope: Scope) -> Right | None:
+        values = _values(scope, b"authorization")
+        scheme, _, key = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
+        right = self.keys.right(key.strip())
+        return right if scheme.lower() == b"bearer" else None
+
+
+class Gate:
+    """ASGI layer that lets in what `rules` allow; no WebSocket gets in at all."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        refusal = self._rules.refusal(scope) if scope["type"] == "http" else None
+        if refusal is not None:
+            await refusal.send(send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name `localhost`, is this machine's own; other names are not looked up."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def closed_to_others(host: str, keys: Keys) -> str | None:
+    """What to tell an operator who binds to `host` without a secret; None when there is nothing to tell."""
+    if keys or is_loopback(host):
+        return None
+    return (
+        f"--host {host} is reachable from elsewhere, but no cluster secret is set: only processes of this machine are served. "
+        f"To serve other machines, set {CLUSTER_SECRET} to the same long random text for controller, workers and gateway."
+    )
+
+
+def _is_ours(scope: Scope) -> bool:
+    """Whether the request comes from a program of this machine: not through a proxy, and not from a web page in its browser.
+
+    A browser would send the page's `Origin`, or (after DNS rebinding) the page's name as `Host`.
+    """
+    client = scope.get("client")
+    if client is not None and not is_loopback(client[0]):  # None: a Unix socket
+        return False
+    if any(name in _FORWARDED for name, _ in scope["headers"]):
+        return False
+    names = [f"//{value.decode('latin-1')}" for value in _values(scope, b"host")]
+    names += [value.decode("latin-1") for value in _values(scope, b"origin")]
+    return all(_names_us(name) for name in names)
+
+
+def _names_us(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _lines(text: str) -> list[str]:
+    if not text.startswith("@"):
+        return [text] if text else []
+    try:
+        return [line.strip() for line in Path(text[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"The key file {text[1:]} cannot be read.") from None
+
+
+def _key(text: str, variable: str, right: Right) -> tuple[str, Right]:
+    if text.startswith("admin:"):
+        text, right = text.removeprefix("admin:"), Right.ADMIN
+    if len(text) < 8 or not text.isascii() or not text.isprintable() or " " in text:
+        raise UserError(f"A key in {variable} or on the command line is no key: it has at least 8 visible ASCII characters.")
+    return text, right

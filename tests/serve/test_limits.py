@@ -1,0 +1,140 @@
+"""What may be asked: every cap at its limit and one beyond."""
+
+import json
+
+import pytest
+from fastapi import Request
+
+from llava.serve.app import new_app
+from llava.serve.limits import Caps, body, parse
+from llava.serve.refusal import Refusal
+from llava.serve.security import Keys, Rules
+from tests.serve.asgi import ask, post
+
+CAPS = Caps(body=100, body_seconds=0.05, headers=10, header_bytes=300, depth=3, values=20, digits=5)
+APP = new_app(Rules(Keys()), CAPS)
+JSON = ("content-type", "application/json")
+
+
+@APP.post("/echo")
+def echo(request: Request) -> dict[str, object]:
+    return body(request)
+
+
+def sized(length: int) -> bytes:
+    return b'{"a": "' + b"x" * (length - 9) + b'"}'
+
+
+def test_a_body_at_the_cap_is_read_and_one_byte_more_is_not() -> None:
+    assert post(APP, "/echo", sized(100)).status == 200
+    answer = post(APP, "/echo", sized(101))
+    assert (answer.status, answer.error["code"], answer.chunks_read) == (413, "body_too_large", 0)
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_chunked_body_is_cut_at_the_cap() -> None:
+    headers = [JSON, ("transfer-encoding", "chunked")]
+    assert ask(APP, "POST", "/echo", headers, [sized(100)[:50], sized(100)[50:]]).status == 200
+    answer = ask(APP, "POST", "/echo", headers, [b"x" * 60] * 1000)
+    assert (answer.status, answer.chunks_read) == (413, 2)
+
+
+def test_a_length_that_lies_or_is_no_number_is_refused() -> None:
+    for length in ("-1", "1e9", "", "9" * 30, "+5"):
+        assert ask(APP, "POST", "/echo", [JSON, ("content-length", length)], [b"{}"]).status == 413
+
+
+def test_a_body_that_does_not_arrive_in_time_is_given_up() -> None:
+    app = new_app(Rules(Keys()), CAPS)
+    waiting = [JSON, ("content-length", "5")]
+
+    async def slow() -> None:
+        from asyncio import sleep
+
+        async def never() -> dict[str, object]:
+            await sleep(3600)
+            return {}
+
+        sent: list[dict[str, object]] = []
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        headers = [(key.encode(), value.encode()) for key, value in waiting]
+        scope = {"type": "http", "method": "POST", "path": "/echo", "headers": headers, "client": ("127.0.0.1", 1), "query_string": b""}
+        await app(scope, never, send)  # type: ignore[arg-type]
+        assert sent[0]["status"] == 408
+
+    import asyncio
+
+    asyncio.run(slow())
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/jsonx"]
+)
+def test_only_json_is_taken(kind: str | None) -> None:
+    headers = [("content-length", "2"), *([("content-type", kind)] if kind else [])]
+    answer = ask(APP, "POST", "/echo", headers, [b"{}"])
+    assert (answer.status, answer.chunks_read) == (415, 0)
+
+
+def test_compressed_bodies_and_two_content_types_are_refused() -> None:
+    assert post(APP, "/echo", {}, [("content-encoding", "gzip")]).status == 415
+    assert post(APP, "/echo", {}, [JSON]).status == 415
+    assert post(APP, "/echo", {}, [("content-encoding", "identity")]).status == 200
+    assert ask(APP, "POST", "/echo", [("content-type", "Application/JSON; charset=utf-8"), ("content-length", "2")], [b"{}"]).status == 200
+
+
+def test_headers_have_a_number_and_a_size() -> None:
+    assert post(APP, "/echo", {}, [(f"x-{i}", "") for i in range(8)]).status == 200
+    assert post(APP, "/echo", {}, [(f"x-{i}", "") for i in range(9)]).status == 431
+    assert post(APP, "/echo", {}, [("x", "y" * 300)]).status == 431
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"\xff\xfe{}",
+        b'{"a": 1, "a": 2}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": 123456}',
+        b'{"a": "\\ud800"}',
+        b'{"\\uDFFF": 1}',
+        b'{"a": [[[]]]}',
+        b"[" * 90,
+        b'{"a": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}',
+        b"{} {}",
+    ],
+    ids=range(17),
+)
+def test_what_is_no_plain_json_object_is_refused(raw: bytes) -> None:
+    answer = post(APP, "/echo", raw)
+    assert answer.status == 400
+    assert answer.error["code"] == "invalid_json"
+    assert answer.error["type"] == "invalid_request_error"
+
+
+def test_a_value_at_the_limits_is_taken() -> None:
+    for value in ({"a": [[1, 12345, -1234, 1.5]]}, {"emoji": "😀", "zwj": "\u200d", "nul": "\x00"}):
+        assert post(APP, "/echo", value).content == json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_a_deep_body_of_the_largest_size_is_refused_without_a_stack_overflow() -> None:
+    for raw in (b"[" * 400_000, b'{"a":' * 200_000, b"[" * 400_000 + b"]" * 400_000, b'{"a": ' + b"9" * 10_000_000 + b"}"):
+        with pytest.raises(Refusal):
+            parse(raw)
+
+
+def test_a_path_or_method_that_does_not_exist_is_said_in_our_shape() -> None:
+    assert ask(APP, "GET", "/nothing").error["code"] == "not_found"
+    assert ask(APP, "GET", "/echo").error["code"] == "method_not_allowed"
+    assert ask(APP, "GET", "/echo").headers["allow"] == "POST"
+    assert post(APP, "/echo/", {}).status == 404

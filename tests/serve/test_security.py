@@ -1,0 +1,192 @@
+"""Who may ask: decided from peer, path and headers, before the body, and the same for every spelling."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI, Request
+
+from llava.errors import UserError
+from llava.serve.app import new_app
+from llava.serve.limits import body
+from llava.serve.security import CLUSTER_SECRET, OPEN, Keys, Right, Rules, closed_to_others, cluster_headers, cluster_keys, is_loopback
+from tests.serve.asgi import ask, post
+
+USER, ADMIN = "user-key-1", "admin-key-1"
+KEYS = Keys([(USER, Right.INFERENCE), (ADMIN, Right.ADMIN)])
+
+
+def application(rules: Rules) -> FastAPI:
+    app = new_app(rules)
+
+    @app.get("/health")
+    @app.get("/ready")
+    @app.get("/metrics")
+    def fine() -> dict[str, str]:
+        return {"said": "fine"}
+
+    @app.post("/echo")
+    def echo(request: Request) -> dict[str, object]:
+        return body(request)
+
+    return app
+
+
+GUARDED = application(Rules(KEYS, admin=frozenset({"/metrics"})))
+KEYLESS = application(Rules(Keys(), fix="Set LLAVA_CLUSTER_SECRET."))
+
+
+def bearer(key: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {key}")]
+
+
+def test_with_a_key_every_path_and_method_is_closed_but_two() -> None:
+    assert len(OPEN) == 2
+    for path in ("/health", "/ready", "/metrics", "/echo", "/", "/nothing", "/docs", "/openapi.json"):
+        for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"):
+            refused = ask(GUARDED, method, path).status == 401
+            assert refused is (path not in OPEN), (method, path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//health", "/health/", "/health%2f..", "/HEALTH", "/health/../echo", "/ready;/echo", "http://x/health", "health", "/health\x00", ""],
+)
+def test_another_spelling_of_an_open_path_is_closed(path: str) -> None:
+    assert ask(GUARDED, "GET", path).status == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        bearer(""),
+        bearer("user-key"),
+        bearer(USER + "x"),
+        bearer("x" * 10_000),
+        bearer("schlüssel"),
+        [("authorization", USER)],
+        [("authorization", f"Basic {USER}")],
+        [*bearer(USER), *bearer(USER)],
+        [*bearer("wrong"), *bearer(USER)],
+        [("x-api-key", USER)],
+        [("host", "localhost"), ("x-forwarded-for", "127.0.0.1"), ("x-http-method-override", "GET"), ("x-original-url", "/health")],
+    ],
+    ids=range(12),
+)
+def test_every_wrong_key_gets_the_same_401_before_the_body_is_read(headers: list[tuple[str, str]]) -> None:
+    answer = ask(GUARDED, "POST", "/echo", [*headers, ("content-length", "1")], [b"{", b"}"])
+    assert answer.status == 401
+    assert answer.chunks_read == 0
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.error == {
+        "message": "A valid key is needed: send Authorization: Bearer <key>.",
+        "type": "authentication_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+
+
+def test_a_key_has_rights() -> None:
+    assert post(GUARDED, "/echo", {"a": 1}, bearer(USER)).content == b'{"a":1}'
+    assert post(GUARDED, "/echo", {"a": 1}, [("authorization", f"bearer  {ADMIN}")]).status == 200
+    assert ask(GUARDED, "GET", "/metrics", bearer(USER)).error["code"] == "admin_only"
+    assert ask(GUARDED, "GET", "/metrics", bearer(USER)).status == 403
+    assert ask(GUARDED, "GET", "/metrics", bearer(ADMIN)).status == 200
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.8.7", "::1", "::ffff:127.0.0.1", None])
+def test_without_a_key_this_machine_is_served(peer: str | None) -> None:
+    assert post(KEYLESS, "/echo", {}, [("host", "localhost:80")], peer=peer).status == 200
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.7", "192.168.1.2", "::ffff:10.0.0.1", "fe80::1%eth0", "8.8.8.8", "localhost.evil.example", ""])
+def test_without_a_key_nobody_else_is_served_and_the_fix_is_named(peer: str) -> None:
+    for path in ("/echo", "/health"):
+        answer = post(KEYLESS, path, {}, peer=peer or "0.0.0.0")
+        assert answer.status == 403
+        assert answer.error["code"] == "loopback_only"
+        assert "Set LLAVA_CLUSTER_SECRET." in answer.error["message"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("host", "evil.example"),
+        ("host", "evil.example:10000"),
+        ("host", "[::"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("x-forwarded-for", "10.0.0.7"),
+        ("forwarded", "for=10.0.0.7"),
+    ],
+)
+def test_a_web_page_or_a_proxy_on_this_machine_is_not_this_machine(header: tuple[str, str]) -> None:
+    assert post(KEYLESS, "/echo", {}, [header]).status == 403
+
+
+def test_everyone_is_served_only_when_asked_for() -> None:
+    assert post(application(Rules(Keys(), anonymous=True)), "/echo", {}, [("host", "x.example")], peer="10.0.0.7").status == 200
+    assert post(application(Rules(KEYS, anonymous=True)), "/echo", {}, peer="10.0.0.7").status == 401
+
+
+def test_no_answer_allows_another_origin() -> None:
+    for origin in ("null", "https://evil.example", "http://localhost:1"):
+        answer = post(GUARDED, "/echo", {}, [*bearer(USER), ("origin", origin)])
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_keys_come_from_options_files_and_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("file-key-1\n\nadmin:file-key-2\n", encoding="utf-8")
+    monkeypatch.setenv("KEYS", f"from-env-1, admin:from-env-2 ,@{tmp_path}/keys")
+    keys = Keys.read(["option-key"], "KEYS")
+    rights = {key: keys.right(key.encode()) for key in ("option-key", "from-env-1", "from-env-2", "file-key-1", "file-key-2", "", "KEYS")}
+    inference, admin = Right.INFERENCE, Right.ADMIN
+    assert list(rights.values()) == [inference, inference, admin, inference, admin, None, None]
+    assert not Keys.read([], "NO_SUCH_VARIABLE")
+
+
+@pytest.mark.parametrize("key", ["short", "has a space", "schlüssel-1", "admin:short", "@/no/such/file"])
+def test_what_is_no_key_is_refused_without_being_repeated(key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Keys.read([key], "X")
+    assert key.removeprefix("@") not in str(caught.value) or key.startswith("@")
+
+
+def test_the_cluster_secret_is_an_admin_key_and_travels_as_a_bearer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert not cluster_keys()
+    assert cluster_headers() == {}
+    (tmp_path / "secret").write_text("cluster-secret\n", encoding="utf-8")
+    for value in ("cluster-secret", f"@{tmp_path}/secret", "cluster-secret,older-secret"):
+        monkeypatch.setenv(CLUSTER_SECRET, value)
+        assert cluster_headers() == {"authorization": "Bearer cluster-secret"}
+        assert cluster_keys().right(b"cluster-secret") is Right.ADMIN
+    assert cluster_keys(KEYS).right(USER.encode()) is Right.INFERENCE
+    assert KEYS.right(b"cluster-secret") is None
+
+
+def test_the_operator_of_an_open_port_without_a_secret_is_told_the_fix() -> None:
+    assert "set LLAVA_CLUSTER_SECRET" in str(closed_to_others("0.0.0.0", Keys()))
+    assert closed_to_others("0.0.0.0", KEYS) is None
+    assert closed_to_others("localhost", Keys()) is None
+
+
+def test_loopback_is_an_address_not_a_name_that_looks_like_one() -> None:
+    assert all(map(is_loopback, ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST.", "::ffff:127.0.0.1"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "", "127.0.0.1.evil.example", "localhost.evil", "10.0.0.1", "2130706433", "127.1"]))
+
+
+def test_an_error_of_the_server_says_nothing_but_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    app = new_app(Rules(Keys()))
+
+    @app.post("/breaks")
+    def breaks(request: Request) -> None:
+        raise ValueError(f"secret words: {body(request)}")
+
+    answer = post(app, "/breaks", {"text": "secret words"})
+    assert answer.status == 500
+    assert "secret" not in answer.content.decode() + caplog.text
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "ValueError at" in caplog.text
+    assert json.loads(answer.content)["error"]["type"] == "api_error"
