@@ -49,8 +49,8 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
     while True:
         begin = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         now = time.perf_counter()
         best = min(best, now - begin)
         if now > end:

@@ -81,6 +81,7 @@ SOAK = (
     Column("left early", lambda s: str(s.cancelled)),
     Column("memory after a quarter, at the end", lambda s: f"{s.before_mib:.0f}, {s.after_mib:.0f} MiB ({s.growth:+.1%})"),
     Column("threads", lambda s: f"{s.before_threads}, {s.after_threads}"),
+    Column("calls still held", lambda s: str(s.held)),
     Column("golden request", lambda s: "equal" if s.golden_equal else "DIFFERENT"),
 )
 COLUMNS: dict[type, tuple[Column, ...]] = {Flow: FLOW, Check: CHECK, Decode: DECODE, Mini: MINI, Soak: SOAK}

@@ -50,6 +50,8 @@ class Setup:
 @contextmanager
 def opened(loaded: Loaded) -> Iterator[LocalEngine]:
     """A fresh engine over loaded weights, warmed up by one call about a picture that comes nowhere else."""
+    if loaded.device.type == "cuda":
+        torch.cuda.empty_cache()  # the engine asks how much memory is free: what others have left counts
     engine = LocalEngine(loaded)
     try:
         picture = Image(PIL.new("RGB", (32, 32), "white"))
@@ -69,8 +71,8 @@ class Hits:
     @classmethod
     def of(cls, engine: LocalEngine) -> Hits:
         """Since the engine was opened."""
-        stats = engine.stats() if hasattr(engine, "stats") else None
-        return cls(stats.hits, stats.misses) if stats else cls(0, 0)
+        stats = engine.stats()
+        return cls(stats.image_hits, stats.image_misses)
 
     def __sub__(self, other: Hits) -> Hits:
         return Hits(self.hits - other.hits, self.misses - other.misses)

@@ -28,7 +28,7 @@ WARM = 0.25  # share of the calls after which caches are full and memory should 
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """MiB and threads after the first quarter of the calls and after all."""
+    """MiB and threads after the first quarter of the calls and after all; `held`: calls that the engine still holds at the end."""
 
     calls: int
     cancelled: int
@@ -36,6 +36,7 @@ class Soak:
     after_mib: float
     before_threads: int
     after_threads: int
+    held: int
     golden_equal: bool
 
     @property
@@ -55,10 +56,10 @@ def soak(calls: int, seed: int) -> Soak:
         cancelled = asyncio.run(_many(engine, warm, chats, draw))
         before = _memory(), threading.active_count()
         cancelled += asyncio.run(_many(engine, calls - warm, chats, draw))
-        after = _memory(), threading.active_count()
+        after, stats = (_memory(), threading.active_count()), engine.stats()
         again = asyncio.run(generate(engine, golden))
     equal = (said.text, said.completion_tokens) == (again.text, again.completion_tokens)
-    return Soak(calls, cancelled, before[0], after[0], before[1], after[1], equal)
+    return Soak(calls, cancelled, before[0], after[0], before[1], after[1], stats.running + stats.waiting, equal)
 
 
 async def _many(engine: LocalEngine, calls: int, chats: list[Chat], draw: random.Random) -> int:
