@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,11 @@ class Command:
 COMMANDS = {
     "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
     "bench": Command("llava.bench.__main__", "measure what ECSO costs on this machine, beside the plain way and the machine's limit"),
+    "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does"),
+    "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does"),
+    "serve": Command(
+        "llava.serve.api_server", "guarded answers for any OpenAI client, from the embedded model or --engine TARGET"
+    ),
 }
 
 # What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and
@@ -59,6 +65,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = "llava") -> int:
 def program(command: str, prog: str) -> int:
     """The same for `python -m <module>`, which is the subcommand `command` under another name."""
     return concluded(lambda: _run(command, sys.argv[1:], prog))
+
+
+def pair(text: str) -> tuple[str, object]:
+    """An option's KEY=VALUE, the value read as JSON where it is JSON (numbers, true), else as text; raises `UserError`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise UserError(f"This looks like KEY=VALUE, not {text[:100]!r}.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def concluded(work: Callable[[], int]) -> int:

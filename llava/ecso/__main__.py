@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any
 
-from llava.cli import program
+from llava.cli import pair, program
 from llava.ecso.defences import DEFENCES
 from llava.ecso.guard import ECSO
 from llava.ecso.policy import POLICIES
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask and print."""
-    chosen: dict[str, Any] = dict(_pair(text) for text in options.engine_option)
+    chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
     if taken := {"self", "target", "policy", "defence", "prompts"} & set(chosen):
         raise UserError(f"{', '.join(sorted(taken))} is no engine option.")
     chosen |= {name: getattr(options, name) for name in ("max_tokens", "temperature") if getattr(options, name) is not None}
@@ -58,17 +58,6 @@ def run(options: argparse.Namespace) -> int:
         print(as_text(trace, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         print()
     return 0
-
-
-def _pair(text: str) -> tuple[str, object]:
-    """KEY=VALUE, the value read as JSON where it is JSON (numbers, true), else as text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise UserError(f"An engine option looks like KEY=VALUE, not {text[:100]!r}.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 if __name__ == "__main__":

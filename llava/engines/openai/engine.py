@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from llava.chat import Call, Delta
+from llava.chat import Call, Delta, Sampling
 from llava.engines.openai.request import explain, refused, to_request
 from llava.engines.openai.wire import Answer
-from llava.errors import EngineClosed, EngineError, LlavaError, Overloaded, UserError
+from llava.errors import EngineClosed, EngineError, LlavaError, Misconfigured, Overloaded, UserError
 
 
 class OpenAIEngine:
@@ -74,10 +74,17 @@ class OpenAIEngine:
                     if piece := answer.add(chunk):
                         yield Delta(piece)
         except (openai.OpenAIError, ValueError, RuntimeError) as error:  # not JSON; a client that was closed meanwhile
-            raise await self._translate(error, call) from error
+            raise await self._translate(error, call.sampling) from error
         if not answer.finished:
             raise EngineError(f"The server at {self._address} ended its answer early.")
         yield Delta(reply=answer.reply(time.monotonic() - start))
+
+    async def models(self) -> list[str]:
+        """The names that the server lists; raises what `stream` raises."""
+        try:
+            return [model.id async for model in (await self._client()).models.list()]
+        except (openai.OpenAIError, ValueError, RuntimeError) as error:
+            raise await self._translate(error, Sampling()) from error
 
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
@@ -130,10 +137,10 @@ class OpenAIEngine:
     async def _only_model(self, client: openai.AsyncOpenAI) -> str:
         served = [model.id async for model in client.models.list()]
         if len(served) != 1:
-            raise UserError(f"The server at {self._address} lists {_names(served)}: say which one with model=.")
+            raise Misconfigured(f"The server at {self._address} lists {_names(served)}: say which one with model=.")
         return served[0]
 
-    async def _translate(self, error: Exception, call: Call) -> LlavaError:
+    async def _translate(self, error: Exception, sampling: Sampling) -> LlavaError:
         if self._closed:
             return EngineClosed(f"The engine {self.name} was closed during the call.")
         server = f"The server at {self._address}"
@@ -147,23 +154,23 @@ class OpenAIEngine:
             return EngineError(f"{server} failed in the middle of its answer or does not speak OpenAI's format.")
         status = error.status_code
         if status in (401, 403):
-            return UserError(f"{server} does not accept the key ({status}): set OPENAI_API_KEY or give api_key=.")
+            return Misconfigured(f"{server} does not accept the key ({status}): set OPENAI_API_KEY or give api_key=.")
         if status == 404:
             return await self._not_found()
         if status in (429, 503):
             return Overloaded(f"{server} is overloaded ({status}): try again later.")
         if status in (400, 413, 422):
-            return explain(error, self.name, self._address, call.sampling)
+            return explain(error, self.name, self._address, sampling)
         if status in range(300, 400):
-            return UserError(f"{server} redirects to another address ({status}), which is not followed: give that address.")
+            return Misconfigured(f"{server} redirects to another address ({status}), which is not followed: give that address.")
         return EngineError(f"{server} failed with status {status}.")
 
     async def _not_found(self) -> UserError:
         try:
             served = [model.id async for model in (await self._client()).models.list()]
         except (openai.OpenAIError, ValueError):
-            return UserError(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
-        return UserError(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
+            return Misconfigured(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
+        return Misconfigured(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
 
 
 def _names(served: list[str]) -> str:

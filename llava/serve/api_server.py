@@ -1,0 +1,161 @@
+"""The guarding gateway: an OpenAI-compatible server in front of any vision-language model; also `llava serve`.
+
+    python -m llava.serve.api_server --engine http://localhost:8001/v1 --port 8000     # in front of vLLM, SGLang, ...
+    python -m llava.serve.api_server --engine path/to/llava-v1.5-7b                    # a checkpoint in this process
+    llava serve                                                                        # the embedded model, on loopback
+
+Clients change their base URL to http://localhost:8000/v1 and nothing else. docs/serving.md tells what is guaranteed and what not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from llava.cli import pair, program
+from llava.ecso.policy import POLICIES, policy_named
+from llava.engines import Engine, connect
+from llava.errors import UserError, unknown
+from llava.serve.app import GRACE, serve
+from llava.serve.gateway.audit import AuditLog
+from llava.serve.gateway.content import Limits
+from llava.serve.gateway.decide import DEFENCES
+from llava.serve.gateway.routes import ADMIN, create_app
+from llava.serve.gateway.service import Config, Service
+from llava.serve.limits import Caps
+from llava.serve.security import Keys, Rules, is_loopback
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add(
+        "--engine",
+        default="mini",
+        metavar="TARGET",
+        help="mini (default), a checkpoint, a hub id, http://host:port/v1, scripted:...",
+    )
+    add("--model", metavar="NAME", help="the model's name at the server behind; left out, all models that it lists are served")
+    add("--served-model-name", metavar="NAME", help="the name that clients ask for, when it is to be another")
+    add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the engine, such as device=cuda or timeout=60")
+    add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    add("--port", type=int, default=8000, help="(default: 8000)")
+    add("--api-key", action="append", default=[], metavar="KEY", help="a key of clients; @FILE reads them; LLAVA_API_KEY does the same")
+    add("--allow-anonymous", action="store_true", help="serve other machines without any key")
+    add("--mode", default="guard", metavar="NAME", help=f"{', '.join(DEFENCES)} (default: guard); shadow delivers and only records")
+    add("--allow-override", action="store_true", help="requests may choose their mode, also by asking for MODEL:direct")
+    add("--policy", default="guard", metavar="NAME", help=f"{' or '.join(POLICIES)} (default: guard)")
+    add("--temperature", type=float, default=0.0, metavar="T", help="of requests that do not say (default: 0, greedy)")
+    add("--max-tokens", type=int, default=512, metavar="N", help="of requests that do not say (default: 512)")
+    add("--max-running", type=int, default=64, metavar="N", help="requests at a time (default: 64)")
+    add("--max-waiting", type=int, default=256, metavar="N", help="requests that may wait; more are told to come again (default: 256)")
+    add("--timeout", type=float, default=180.0, metavar="SECONDS", help="for one request, all steps together (default: 180)")
+    add("--audit-log", type=Path, metavar="FILE", help="append a line for each request: hashes, lengths, verdicts")
+    add("--audit-content", action="store_true", help="keep the texts in it too")
+    caps = ", ".join(_cap_names())
+    add("--cap", action="append", default=[], metavar="NAME=NUMBER", help=f"another limit of one request: {caps}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    asyncio.run(_serve(options, _rules(options)))
+    return 0
+
+
+async def _serve(options: argparse.Namespace, rules: Rules) -> None:
+    limits, caps = _caps(options.cap)
+    config = _config(options, limits)
+    audit = AuditLog(options.audit_log, options.audit_content) if options.audit_log else None
+    engines = await open_engines(options)
+    service = Service(engines, config, audit)
+    try:
+        logging.getLogger("llava.serve").info(
+            "serving %s on http://%s:%d/v1 (guard mode %s)", ", ".join(service.models()), options.host, options.port, config.mode
+        )
+        await serve(create_app(service, rules, caps), options.host, options.port, grace=GRACE)
+    finally:
+        for engine in engines.values():
+            await engine.close()
+
+
+async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
+    """Model name -> engine; raises what `connect` raises, and `UserError` for a server that lists no model."""
+    chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
+    target, is_url = options.engine, re.match(r"https?://", options.engine) is not None
+    if options.model is not None:
+        chosen["model"] = options.model
+    if not is_url or options.model is not None:
+        name = options.served_model_name or options.model or _name(target)
+        return {name: await asyncio.to_thread(connect, target, **chosen)}
+    first = connect(target, **chosen)
+    names = await first.models()  # type: ignore[attr-defined]
+    await first.close()
+    if not names:
+        raise UserError("The server behind lists no model: say which one with --model.")
+    if options.served_model_name and len(names) > 1:
+        raise UserError(f"The server behind has {len(names)} models: --served-model-name needs --model.")
+    return {options.served_model_name or name: connect(target, model=name, **chosen) for name in names}
+
+
+def _name(target: str) -> str:
+    """What clients call the model: the folder's name, the hub id."""
+    if target.startswith("scripted:"):
+        return "scripted"
+    return Path(target).resolve().name if Path(target).exists() else target
+
+
+def _rules(options: argparse.Namespace) -> Rules:
+    keys = Keys.read(options.api_key, "LLAVA_API_KEY")
+    if not keys and not options.allow_anonymous and not is_loopback(options.host):
+        raise UserError(
+            f"--host {options.host} lets other machines in, but no key is set: set LLAVA_API_KEY (or --api-key), or say --allow-anonymous."
+        )
+    return Rules(keys, ADMIN, options.allow_anonymous, "Start the gateway with LLAVA_API_KEY, or with --allow-anonymous.")
+
+
+def _config(options: argparse.Namespace, limits: Limits) -> Config:
+    if options.mode not in DEFENCES:
+        raise unknown("guard mode", options.mode, DEFENCES)
+    if min(options.max_running, 1 + options.max_waiting) < 1 or not options.timeout > 0:
+        raise UserError("--max-running and --timeout are above 0, and --max-waiting is not negative.")
+    policy = policy_named(options.policy).answering(temperature=options.temperature, max_tokens=options.max_tokens)
+    return Config(
+        mode=options.mode,
+        allow_override=options.allow_override,
+        policy=policy,
+        limits=limits,
+        seconds=options.timeout,
+        most_running=options.max_running,
+        most_waiting=options.max_waiting,
+    )
+
+
+def _cap_names() -> list[str]:
+    return [field.name for field in (*fields(Limits), *fields(Caps))]
+
+
+def _caps(words: Sequence[str]) -> tuple[Limits, Caps]:
+    limits, caps = Limits(), Caps()
+    for word in words:
+        name, value = pair(word)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise UserError(f"A cap looks like images=4, not {word[:100]!r}.")
+        if hasattr(limits, name):
+            limits = replace(limits, **{name: value})  # type: ignore[arg-type]
+        elif hasattr(caps, name):
+            caps = replace(caps, **{name: value})  # type: ignore[arg-type]
+        else:
+            raise unknown("cap", name, _cap_names())
+    return limits, caps
+
+
+if __name__ == "__main__":
+    sys.exit(program("serve", "python -m llava.serve.api_server"))

@@ -1,0 +1,9 @@
+"""The guarding OpenAI-compatible gateway: OpenAI's requests in, ECSO's released answers out. `llava.serve.api_server` runs it.
+
+schema · content      what a request may say; a body as a chat
+decide · service      the method on a chat, and which text of it may leave
+render                a finished result as one JSON object or as a stream: the same result, written in two ways
+failures              every error as OpenAI's error body
+audit · metrics       what happened, for those who run the gateway
+app                   the routes
+"""

@@ -1,0 +1,126 @@
+"""A request's messages as a `Chat`, its settings as sampling, under limits; nothing is dropped. Decodes images: not for an event loop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llava.chat import Chat, Image, Message
+from llava.errors import ImageError, UserError
+from llava.serve.gateway import schema
+from llava.serve.refusal import Refusal
+
+_DATA_URL = re.compile(r"data:image/(?:png|jpeg|jpg|webp|gif);base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps on one request; each is the most that is still taken. Images have their own in `llava.image`, bodies in the HTTP layer."""
+
+    messages: int = 128
+    text: int = 256 * 1024  # characters of all messages, and of an answer to check
+    images: int = 8
+    pixels: int = 50_000_000  # of all images together
+    n: int = 4
+    max_tokens: int = 4096
+    stops: int = 4
+    stop_characters: int = 64
+    inputs: int = 16  # of one moderation
+
+
+def to_chat(messages: Sequence[schema.Message], limits: Limits) -> Chat:
+    """The conversation; raises `Refusal` (400) that names the message.
+
+    A turn's text parts are joined with line breaks, its images stand before them.
+    """
+    if len(messages) > limits.messages:
+        raise _too_much("messages", f"at most {limits.messages} messages are taken")
+    texts = [_text(message) for message in messages]
+    if sum(map(len, texts)) > limits.text:
+        raise _too_much("messages", f"all texts together may have at most {limits.text} characters")
+    sent = [(at, part) for at, message in enumerate(messages) for part in _images(message)]
+    if len(sent) > limits.images:
+        raise _too_much("messages", f"at most {limits.images} images are taken")
+    pictures = _decode(sent, limits)
+    try:
+        return Chat(tuple(_message(m.role, texts[at], pictures.get(at, [])) for at, m in enumerate(messages)))
+    except UserError as error:
+        raise Refusal(400, str(error), code="invalid_value", param="messages") from None
+
+
+def sampling(request: schema.ChatRequest, limits: Limits) -> dict[str, Any]:
+    """The fields of `Sampling` that the request sets; raises `Refusal` (400)."""
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    if len(stop) > limits.stops or any(not 1 <= len(word) <= limits.stop_characters for word in stop):
+        raise _too_much("stop", f"at most {limits.stops} texts of 1 to {limits.stop_characters} characters are taken")
+    name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+    tokens = getattr(request, name)
+    if tokens is not None and tokens > limits.max_tokens:
+        raise _too_much(name, f"at most {limits.max_tokens} are given")
+    if (request.n or 1) > limits.n:
+        raise _too_much("n", f"at most {limits.n} answers are given")
+    wanted = {
+        "stop": tuple(stop) or None,
+        "max_tokens": tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+    }
+    return {field: value for field, value in wanted.items() if value is not None}
+
+
+def check_length(name: str, text: str, limits: Limits) -> None:
+    """Raises `Refusal` (400) for a text that is too long to judge."""
+    if len(text) > limits.text:
+        raise _too_much(name, f"at most {limits.text} characters are taken")
+
+
+def _message(role: str, text: str, images: list[Image]) -> Message:
+    return Message("system" if role == "developer" else role, text, tuple(images))  # type: ignore[arg-type]
+
+
+def _text(message: schema.Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    if message.content is None:
+        return message.refusal or "" if isinstance(message, schema.AssistantMessage) else ""
+    texts = [part.text if isinstance(part, schema.TextPart) else part.refusal for part in message.content if part.type != "image_url"]
+    return "\n".join(texts)
+
+
+def _images(message: schema.Message) -> list[schema.ImagePart]:
+    if not isinstance(message, schema.UserMessage) or isinstance(message.content, str):
+        return []
+    return [part for part in message.content if isinstance(part, schema.ImagePart)]
+
+
+def _decode(sent: list[tuple[int, schema.ImagePart]], limits: Limits) -> dict[int, list[Image]]:
+    """Message number -> its images. One after the other, so that no more than one is decoded beyond the limit."""
+    found: dict[int, list[Image]] = {}
+    pixels = 0
+    for at, part in sent:
+        image = _open(part.image_url.url, f"messages[{at}]")
+        pixels += image.size[0] * image.size[1]
+        if pixels > limits.pixels:
+            raise _too_much("messages", f"all images together may have at most {limits.pixels / 1e6:g} megapixels")
+        found.setdefault(at, []).append(image)
+    return found
+
+
+def _open(url: str, where: str) -> Image:
+    if url[:5].lower() != "data:":
+        said = "Images are not fetched from addresses: send the image itself, as data:image/png;base64,..."
+        raise Refusal(400, said, code="image_url_not_allowed", param=where)
+    if not _DATA_URL.match(url):
+        said = "An image must be a data URL of a PNG, JPEG, WebP or GIF: data:image/png;base64,..."
+        raise Refusal(400, said, code="unsupported_image_format", param=where)
+    try:
+        return Image.open(url)
+    except ImageError as error:
+        raise Refusal(400, str(error), code="invalid_image", param=where) from None
+
+
+def _too_much(param: str, said: str) -> Refusal:
+    return Refusal(400, f"Invalid value for '{param}': {said}.", code="invalid_value", param=param)

@@ -1,0 +1,104 @@
+"""The method on one chat, and which text of it may leave.
+
+One fold over `ecso.events`, for streams and whole answers alike: nothing is handed on before the method is done. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
+
+from llava.chat import Chat
+from llava.ecso.defences import Method
+from llava.ecso.driver import Done, Finished, Started, events
+from llava.ecso.policy import Policy
+from llava.ecso.trace import CHECKS, Step, Trace
+from llava.engines.base import Engine
+from llava.errors import EngineError, EngineTimeout
+
+Mode = Literal["guard", "shadow", "off"]
+Verdict = Literal["safe", "regenerated", "blocked", "harmful", "unknown", "bypassed"]
+
+# Mode -> defence. In shadow the draft is delivered whatever the check says, so that nothing need be made in its place.
+DEFENCES: dict[Mode, str] = {"guard": "ecso", "shadow": "refuse", "off": "direct"}
+_VERDICTS: dict[str, Verdict] = {"draft": "safe", "regenerated": "regenerated", "refusal": "blocked"}
+
+
+class StepFailed(Exception):
+    """A step ended with `error`; `steps` are those before it. None of their texts may leave."""
+
+    def __init__(self, step: str, steps: tuple[Step, ...], error: Exception) -> None:
+        super().__init__(step)
+        self.step = step
+        self.steps = steps
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`text` may leave, nothing else. `verdict`: safe, regenerated, blocked (`text` is the fixed refusal); in shadow safe, harmful or
+    unknown (the check failed); bypassed where nothing was checked. `score` is p(harmful) of the draft, where the model tells it."""
+
+    text: str
+    finish_reason: Literal["stop", "length", "content_filter"]
+    verdict: Verdict
+    score: float | None
+    steps: tuple[Step, ...]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether `text` is the policy's refusal."""
+        return self.verdict == "blocked"
+
+
+async def decide(mode: Mode, policy: Policy, ask: Chat, engine: Engine, seconds: float) -> Decision:
+    """The decision on one chat within `seconds`; raises `StepFailed` for whatever goes wrong."""
+    method = Method(DEFENCES[mode], policy)
+    try:
+        trace = await follow(method, ask, engine, seconds)
+    except StepFailed as failed:
+        if mode == "shadow" and failed.step in CHECKS:
+            return _delivered(failed.steps, "unknown", None)
+        raise
+    if mode == "off":
+        return _delivered(trace.steps, "bypassed", None)
+    if mode == "shadow":
+        return _delivered(trace.steps, "harmful" if trace.harmful else "safe", trace.p_harmful)
+    return released(trace)
+
+
+async def follow(method: Method, ask: Chat, engine: Engine, seconds: float, draft: str | None = None) -> Trace:
+    """The finished trace; raises `StepFailed` with the step that was running."""
+    done: list[Step] = []
+    running = "answer" if draft is None else "check"
+    try:
+        async with asyncio.timeout(seconds), aclosing(events(method, ask, engine, draft)) as happening:
+            async for event in happening:
+                if isinstance(event, Started):
+                    running = event.call.step
+                elif isinstance(event, Finished):
+                    done.append(event.step)
+                elif isinstance(event, Done):
+                    return event.trace
+    except TimeoutError:
+        raise StepFailed(running, tuple(done), EngineTimeout(f"The request took longer than {seconds:g} s.")) from None
+    except Exception as error:  # whatever it is: what is not cleared must not leave
+        raise StepFailed(running, tuple(done), error) from error
+    raise StepFailed(running, tuple(done), EngineError("The method ended without an outcome."))
+
+
+def released(trace: Trace) -> Decision:
+    """What a finished guard lets out. Raises `StepFailed` for a trace without an outcome."""
+    if trace.outcome is None:
+        raise StepFailed("check", trace.steps, EngineError("The method ended without an outcome."))
+    verdict = _VERDICTS[trace.outcome.released]
+    reason: Literal["stop", "length", "content_filter"] = "length" if trace.finish_reason == "length" else "stop"
+    return Decision(trace.outcome.answer, "content_filter" if verdict == "blocked" else reason, verdict, trace.p_harmful, trace.steps)
+
+
+def _delivered(steps: tuple[Step, ...], verdict: Verdict, score: float | None) -> Decision:
+    """The draft, by the operator's wish."""
+    draft = steps[0].reply
+    return Decision(draft.text, "length" if draft.finish_reason == "length" else "stop", verdict, score, steps)

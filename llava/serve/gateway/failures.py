@@ -1,0 +1,68 @@
+"""What a client is told when a model or the guard failed: constant sentences. No text of a user, a model or a server is ever in one, and
+no address behind the gateway; those who run it find more in its log.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from llava.errors import (
+    ContextTooLong,
+    EngineClosed,
+    EngineError,
+    EngineTimeout,
+    ImageError,
+    LlavaError,
+    Misconfigured,
+    Overloaded,
+    UserError,
+)
+from llava.serve.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+ASK_ONCE = {"x-should-retry": "false"}  # the openai client repeats a 5xx by itself unless it is told that this is pointless
+
+
+class GuardUnavailable(Refusal):
+    """The guard could not finish. The same words whichever step failed and however: they tell nothing of the answer that was held back."""
+
+    def __init__(self, retry: bool) -> None:
+        said = "The guard could not finish its work, so no answer is released."
+        super().__init__(503, said, code="guard_unavailable", headers={} if retry else ASK_ONCE)
+
+    @property
+    def kind(self) -> str:
+        """Its own type, for it is no overload."""
+        return "guard_unavailable"
+
+
+def answer_failed(error: Exception) -> Refusal:
+    """What to answer when step 1, the model's own answer, failed with `error`: nothing was held back yet."""
+    if isinstance(error, ContextTooLong):
+        return Refusal(400, str(error), code="context_length_exceeded", param="messages")
+    if isinstance(error, ImageError):
+        return Refusal(400, "The model does not take one of the images: it may be too large.", code="invalid_image", param="messages")
+    if isinstance(error, Misconfigured | UnknownModel):
+        said = "The gateway cannot use its model: the gateway's log says why."
+        return Refusal(502, said, code="upstream_misconfigured", headers=ASK_ONCE)
+    if isinstance(error, UserError):
+        said = "The model does not take this request: it may take no images or not so many, or not these sampling settings."
+        return Refusal(400, said, code="model_refused")
+    if isinstance(error, Overloaded):
+        return Refusal(429, "The model has no room for this request just now: try again in a moment.", code="overloaded")
+    if isinstance(error, Unavailable):
+        return Refusal(503, "Nobody is there to answer just now: try again in a moment.", code="unavailable")
+    if isinstance(error, EngineTimeout):
+        return Refusal(504, "The model did not answer in time.", code="timeout", headers=ASK_ONCE)
+    if isinstance(error, EngineClosed):
+        return Refusal(503, "The gateway is shutting down.", code="shutting_down")
+    if isinstance(error, EngineError):
+        return Refusal(502, "The model failed: trying again may help.", code="upstream_error")
+    return Refusal(500, "The gateway failed: this is a defect of it, not of the request.", code="internal_error")
+
+
+def report(step: str, error: Exception, request_id: str) -> None:
+    """One line for those who run the gateway. An error of ours is a sentence without texts of users; of another only its kind is told."""
+    said = str(error) if isinstance(error, LlavaError) else type(error).__name__
+    log.warning("%s: step %s failed: %s", request_id, step, " ".join(said.split()))

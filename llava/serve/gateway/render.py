@@ -1,0 +1,145 @@
+"""A finished result in OpenAI's form: one object, or a stream of chunks. Both are written from the same `Completion`, after it is done.
+
+Data to bytes: knows no engine and no HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llava import __version__
+from llava.ecso.trace import Step
+from llava.serve.gateway.decide import Decision, Mode
+
+Json = dict[str, Any]
+_PIECES = re.compile(r"\S*\s+|\S+")
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished request. `model` is the name that the client asked for; `report`: whether it asked for the `guard` object."""
+
+    id: str
+    created: int
+    model: str
+    mode: Mode
+    policy: str
+    decisions: tuple[Decision, ...]
+    report: bool = False
+
+    @property
+    def steps(self) -> list[Step]:
+        """Of all decisions."""
+        return [step for decision in self.decisions for step in decision.steps]
+
+
+def whole(completion: Completion) -> bytes:
+    """The `chat.completion`."""
+    choices = [
+        {"index": index, "message": _message(decision), "finish_reason": decision.finish_reason, "logprobs": None}
+        for index, decision in enumerate(completion.decisions)
+    ]
+    return _dump(_frame(completion, "chat.completion") | {"choices": choices, "usage": usage(completion.steps)} | _report(completion))
+
+
+def streamed(completion: Completion, include_usage: bool) -> bytes:
+    """The same as events: all chunks, then `[DONE]`."""
+    return b"".join(b"data: " + _dump(chunk) + b"\n\n" for chunk in _chunks(completion, include_usage)) + DONE
+
+
+def headers(completion: Completion) -> dict[str, str]:
+    """Which guard ran, what it said of each choice, how long each kind of step took (milliseconds)."""
+    said = completion.decisions
+    fields = {
+        "x-llava-guard": guard_name(completion.mode, completion.policy),
+        "x-llava-guard-verdict": ", ".join(decision.verdict for decision in said),
+        "server-timing": timing(completion.steps),
+    }
+    if any(decision.score is not None for decision in said):
+        fields["x-llava-guard-score"] = ", ".join(score(decision.score) for decision in said)
+    return fields
+
+
+def guard_name(mode: Mode, policy: str) -> str:
+    """`ecso/VERSION; mode=guard; policy=guard`."""
+    return f"ecso/{__version__}; mode={mode}; policy={policy}"
+
+
+def score(value: float | None) -> str:
+    """p(harmful) for a header."""
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def timing(steps: Sequence[Step]) -> str:
+    """`answer;dur=12.3, check;dur=4.5`."""
+    seconds: dict[str, float] = {}
+    for step in steps:
+        seconds[step.name] = seconds.get(step.name, 0.0) + step.seconds
+    return ", ".join(f"{name};dur={1000 * spent:.1f}" for name, spent in seconds.items())
+
+
+def usage(steps: Sequence[Step]) -> Json:
+    """Tokens of all steps, as far as the engine counted them."""
+    prompt = sum(step.reply.prompt_tokens or 0 for step in steps)
+    said = sum(step.reply.completion_tokens or 0 for step in steps)
+    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+
+
+def step_rows(steps: Sequence[Step]) -> list[Json]:
+    """The steps without any of their texts."""
+    return [
+        {
+            "step": step.name,
+            "seconds": round(step.seconds, 4),
+            "usage": usage([step]),
+            "harmful": step.verdict and step.verdict.harmful,
+            "p_harmful": step.verdict and step.verdict.p_harmful,
+        }
+        for step in steps
+    ]
+
+
+def _report(completion: Completion) -> Json:
+    if not completion.report:
+        return {}
+    choices = [
+        {"index": index, "verdict": decision.verdict, "score": decision.score, "steps": step_rows(decision.steps)}
+        for index, decision in enumerate(completion.decisions)
+    ]
+    return {"guard": {"mode": completion.mode, "policy": completion.policy, "version": __version__, "choices": choices}}
+
+
+def _chunks(completion: Completion, include_usage: bool) -> Iterator[Json]:
+    frame = _frame(completion, "chat.completion.chunk") | ({"usage": None} if include_usage else {})
+    for index, decision in enumerate(completion.decisions):
+        yield frame | _choice(index, {"role": "assistant", "content": "", "refusal": None})
+        # A refusal leaves in one piece, so that no client takes its two fields for two texts.
+        pieces = [decision.text] if decision.blocked else _PIECES.findall(decision.text)
+        for piece in pieces:
+            yield frame | _choice(index, {"content": piece} | ({"refusal": piece} if decision.blocked else {}))
+    last = len(completion.decisions) - 1
+    for index, decision in enumerate(completion.decisions):
+        yield frame | _choice(index, {}, decision.finish_reason) | (_report(completion) if index == last else {})
+    if include_usage:
+        yield frame | {"choices": [], "usage": usage(completion.steps)}
+
+
+def _choice(index: int, delta: Json, finish_reason: str | None = None) -> Json:
+    return {"choices": [{"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None}]}
+
+
+def _message(decision: Decision) -> Json:
+    return {"role": "assistant", "content": decision.text, "refusal": decision.text if decision.blocked else None}
+
+
+def _frame(completion: Completion, kind: str) -> Json:
+    return {"id": completion.id, "object": kind, "created": completion.created, "model": completion.model}
+
+
+def _dump(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")

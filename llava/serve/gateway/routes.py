@@ -1,0 +1,186 @@
+"""The gateway's routes. Each reads a body, asks the service, and writes the result; the layers around them are `llava.serve.app`'s.
+
+GET /health /ready /version /metrics /v1/models · POST /v1/chat/completions /v1/guard/check /v1/moderations
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llava import __version__
+from llava.ecso.trace import Trace
+from llava.serve.app import new_app
+from llava.serve.gateway import render, schema
+from llava.serve.gateway.service import Service
+from llava.serve.limits import Caps, body
+from llava.serve.security import Rules
+
+T = TypeVar("T")
+ADMIN = frozenset({"/metrics"})
+_BODIES = (schema.ChatRequest, schema.CheckRequest, schema.ModerationRequest)
+_EVENTS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def create_app(service: Service, rules: Rules, caps: Caps | None = None) -> FastAPI:
+    """The gateway as an ASGI application; it closes the service when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        watching = asyncio.create_task(service.health.watch())
+        yield
+        watching.cancel()
+        service.close()
+
+    app = new_app(rules, caps, title="llava gateway", version=__version__, lifespan=lifespan, openapi_url="/openapi.json")
+    _tell(app, service)
+    _ask(app, service)
+    app.add_middleware(Counted, service=service, paths={getattr(route, "path", "") for route in app.routes})
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
+    return app
+
+
+def _tell(app: FastAPI, service: Service) -> None:
+    @app.get("/health")
+    async def health() -> Response:
+        return Response()
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        return Response(status_code=200 if service.health.ready else 503)
+
+    @app.get("/version")
+    async def version() -> Response:
+        return JSONResponse({"version": __version__})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        service.metrics.running.set(service.admission.running)
+        service.metrics.waiting.set(service.admission.waiting)
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        rows = [{"id": name, "object": "model", "created": service.created, "owned_by": "llava"} for name in service.models()]
+        return JSONResponse({"object": "list", "data": rows})
+
+
+def _ask(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/chat/completions", openapi_extra=_body(schema.ChatRequest))
+    async def chat(request: Request) -> Response:
+        done = await unless_gone(request, service.complete(body(request), _id(request)))
+        if done is None:
+            return _gone()
+        completion, asked = done
+        headers = render.headers(completion)
+        if asked.stream:
+            usage = bool(asked.stream_options and asked.stream_options.include_usage)
+            return Response(render.streamed(completion, usage), headers={**headers, **_EVENTS}, media_type="text/event-stream")
+        return Response(render.whole(completion), headers=headers, media_type="application/json")
+
+    @app.post("/v1/guard/check", openapi_extra=_body(schema.CheckRequest))
+    async def check(request: Request) -> Response:
+        trace = await unless_gone(request, service.check(body(request), _id(request)))
+        return _gone() if trace is None else JSONResponse(_checked(trace), headers={"server-timing": render.timing(trace.steps)})
+
+    @app.post("/v1/moderations", openapi_extra=_body(schema.ModerationRequest))
+    async def moderations(request: Request) -> Response:
+        done = await unless_gone(request, service.moderate(body(request), _id(request)))
+        if done is None:
+            return _gone()
+        name, traces = done
+        return JSONResponse({"id": f"modr-{secrets.token_hex(12)}", "model": name, "results": [_moderated(trace) for trace in traces]})
+
+
+def _checked(trace: Trace) -> dict[str, Any]:
+    said = None
+    if trace.harmful and trace.method.defence == "ecso":
+        said = {"content": trace.answer, "refusal": trace.answer if trace.released == "refusal" else None}
+    return {
+        "id": f"check-{secrets.token_hex(12)}",
+        "object": "guard.check",
+        "verdict": "harmful" if trace.harmful else "harmless",
+        "harmful": trace.harmful,
+        "p_harmful": trace.p_harmful,
+        "safe_answer": said,
+        "steps": render.step_rows(trace.steps),
+        "usage": render.usage(trace.steps),
+    }
+
+
+def _moderated(trace: Trace) -> dict[str, Any]:
+    score = float(bool(trace.harmful)) if trace.p_harmful is None else trace.p_harmful
+    kinds = ["text", "image"] if trace.images else ["text"]
+    return {
+        "flagged": trace.harmful,
+        "categories": {"harmful": trace.harmful},
+        "category_scores": {"harmful": score},
+        "category_applied_input_types": {"harmful": kinds},
+    }
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None when the client leaves before it: the work is cancelled then, and with it the model's call."""
+    running = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        running.cancel()
+        leaving.cancel()
+        await asyncio.gather(running, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gone() -> Response:
+    return Response(status_code=499)  # nobody reads it; it stands in the counters
+
+
+def _id(request: Request) -> str:
+    return str(request.scope["state"]["request_id"])
+
+
+class Counted:
+    """ASGI layer that counts requests by path, method and status. Paths that do not exist are one row, as are methods."""
+
+    def __init__(self, app: ASGIApp, service: Service, paths: set[str]) -> None:
+        self._app = app
+        self._service = service
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"] if scope["path"] in self._paths else "other"
+                method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other"
+                self._service.metrics.http.add(handler=path, method=method, status=str(message["status"]))
+            await send(message)
+
+        await self._app(scope, receive, counting if scope["type"] == "http" else send)
+
+
+def _body(kind: type[schema.Strict]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    _, parts = models_json_schema([(kind, "validation") for kind in _BODIES], ref_template="#/components/schemas/{model}")
+    found.setdefault("components", {}).setdefault("schemas", {}).update(parts["$defs"])
+    return found

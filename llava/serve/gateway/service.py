@@ -1,0 +1,253 @@
+"""The gateway without HTTP: parsed bodies in, finished results out. It alone calls engines, and only through the guard.
+
+What a request needs is kept here and nowhere else: the engines by model name, the queue before them, the pool that decodes images, the
+counters and the audit log. Knows no route and no header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from llava.chat import Chat
+from llava.ecso.defences import Method
+from llava.ecso.policy import GUARD, Policy
+from llava.ecso.prompts import Prompts
+from llava.ecso.trace import Step, Trace
+from llava.engines.base import Engine
+from llava.errors import UserError
+from llava.serve.gateway import schema
+from llava.serve.gateway.admission import Admission
+from llava.serve.gateway.audit import AuditLog
+from llava.serve.gateway.content import Limits, check_length, sampling, to_chat
+from llava.serve.gateway.decide import Decision, Mode, StepFailed, decide, follow
+from llava.serve.gateway.failures import GuardUnavailable, answer_failed, report
+from llava.serve.gateway.health import Health
+from llava.serve.gateway.metrics import Metrics
+from llava.serve.gateway.render import Completion
+from llava.serve.refusal import Refusal
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+DIRECT = ":direct"  # after a model's name: the model without the guard
+_PROMPTS = Prompts()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator decides. `policy.answer` is the sampling of requests that do not say; seconds are those of one request."""
+
+    mode: Mode = "guard"
+    allow_override: bool = False
+    policy: Policy = GUARD
+    limits: Limits = field(default_factory=Limits)
+    seconds: float = 180.0
+    most_running: int = 64
+    most_waiting: int = 256
+    patience: float = 30.0
+    self_test: bool = True  # check one harmless answer at the start, before the gateway calls itself ready
+
+
+class Service:
+    """A guarding gateway over `engines` (model name -> engine), which stay their maker's to close."""
+
+    def __init__(self, engines: Mapping[str, Engine], config: Config | None = None, audit: AuditLog | None = None) -> None:
+        self.config = config or Config()
+        self.engines = dict(engines)
+        self.metrics = Metrics()
+        self.admission = Admission(self.config.most_running, self.config.most_waiting, self.config.patience)
+        self.health = Health(self._self_test if self.config.self_test else None)
+        self.created = int(time.time())
+        self._audit = audit
+        self._pool = ThreadPoolExecutor(2, "llava-decode")
+
+    def models(self) -> list[str]:
+        """The names that a request may ask for."""
+        return [name + end for name in self.engines for end in (("", DIRECT) if self.config.allow_override else ("",))]
+
+    async def complete(self, data: dict[str, Any], request_id: str) -> tuple[Completion, schema.ChatRequest]:
+        """Answer a chat request; raises `Refusal`."""
+        begin = time.monotonic()
+        async with self.admission.place():
+            self.metrics.queue.observe(time.monotonic() - begin)
+            request, ask, wanted = await self._in_pool(self._read_chat, data)
+            name, mode = self._chosen(request)
+            policy = self.config.policy.answering(**wanted)
+            try:
+                decisions = await self._decisions(request.n or 1, mode, policy, ask, self.engines[name])
+            except StepFailed as failed:
+                raise self._failed(failed, "chat", name, ask, request_id) from None
+            completion = Completion(
+                f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), request.model, mode, policy.name, decisions, request.guard.report
+            )
+            self._count(completion, name, time.monotonic() - begin)
+            self._record(request_id, "chat", name, ask, mode=mode, status=200, choices=[self._choice(each) for each in decisions])
+        return completion, request
+
+    async def check(self, data: dict[str, Any], request_id: str) -> Trace:
+        """Judge a candidate answer; raises `Refusal`. The trace ends with a safe answer where one was asked for and is needed."""
+        async with self.admission.place():
+            request, ask = await self._in_pool(self._read_check, data)
+            defence = "ecso" if request.safe_answer else "refuse"
+            return await self._judge(self._engine_name(request.model), ask, request.answer, defence, request_id)
+
+    async def moderate(self, data: dict[str, Any], request_id: str) -> tuple[str, list[Trace]]:
+        """Judge one or several texts; raises `Refusal`. Gives the model's name and a trace for each."""
+        async with self.admission.place():
+            request, ask, texts = await self._in_pool(self._read_moderation, data)
+            name = self._engine_name(request.model)
+            return name, await together([self._judge(name, ask, text, "refuse", request_id) for text in texts])
+
+    def close(self) -> None:
+        """Let go of the pool and the audit log."""
+        self._pool.shutdown(wait=False)
+        if self._audit is not None:
+            self._audit.close()
+
+    async def _decisions(self, count: int, mode: Mode, policy: Policy, ask: Chat, engine: Engine) -> tuple[Decision, ...]:
+        seed = policy.answer.seed
+        policies = [policy if seed is None else policy.answering(seed=seed + index) for index in range(count)]
+        return tuple(await together([decide(mode, each, ask, engine, self.config.seconds) for each in policies]))
+
+    async def _judge(self, name: str, ask: Chat, answer: str, defence: str, request_id: str) -> Trace:
+        try:
+            trace = await follow(Method(defence, self.config.policy), ask, self.engines[name], self.config.seconds, answer)
+        except StepFailed as failed:
+            raise self._failed(failed, "check", name, ask, request_id) from None
+        self._count_steps(trace.steps, name)
+        if self._audit is not None:
+            said = {"candidate": self._audit.text(answer), "harmful": trace.harmful, "steps": self._audit.steps(trace.steps)}
+            self._record(request_id, "check", name, ask, status=200, **said)
+        return trace
+
+    def _failed(self, failed: StepFailed, route: str, name: str, ask: Chat, request_id: str) -> Refusal:
+        error = failed.error
+        report(failed.step, error, request_id)
+        self.health.failed(error)
+        if failed.step == "answer":
+            refusal = answer_failed(error)
+            self.metrics.upstream.add(code=refusal.code or "")
+        else:
+            refusal = GuardUnavailable(retry=not isinstance(error, UserError))
+            self.metrics.unavailable.add(step=failed.step)
+        self._record(request_id, route, name, ask, status=refusal.status, failed_step=failed.step, error=type(error).__name__)
+        return refusal
+
+    # -- reading requests: in the pool, for images are decoded here
+
+    def _read_chat(self, data: dict[str, Any]) -> tuple[schema.ChatRequest, Chat, dict[str, Any]]:
+        request = self._read(data, schema.ChatRequest)
+        self._chosen(request)
+        wanted = sampling(request, self.config.limits)
+        return request, to_chat(request.messages, self.config.limits), wanted
+
+    def _read_check(self, data: dict[str, Any]) -> tuple[schema.CheckRequest, Chat]:
+        request = self._read(data, schema.CheckRequest)
+        self._engine_name(request.model)
+        check_length("answer", request.answer, self.config.limits)
+        return request, to_chat(request.messages, self.config.limits)
+
+    def _read_moderation(self, data: dict[str, Any]) -> tuple[schema.ModerationRequest, Chat, list[str]]:
+        request = self._read(data, schema.ModerationRequest)
+        self._engine_name(request.model)
+        texts = [request.input] if isinstance(request.input, str) else request.input
+        if not 1 <= len(texts) <= self.config.limits.inputs:
+            raise Refusal(400, f"Give 1 to {self.config.limits.inputs} texts.", code="invalid_value", param="input")
+        check_length("input", "".join(texts), self.config.limits)
+        ask = Chat.ask("(no question)") if request.messages is None else to_chat(request.messages, self.config.limits)
+        return request, ask, texts
+
+    def _read(self, data: dict[str, Any], kind: type[schema.M]) -> schema.M:
+        try:
+            return schema.read(data, kind)
+        except Refusal as refusal:
+            if refusal.code == schema.UNINSPECTED:
+                self.metrics.uninspected.add()
+            raise
+
+    def _chosen(self, request: schema.ChatRequest) -> tuple[str, Mode]:
+        """Model name and mode; raises `Refusal` for a model that is not there (404) and a mode that is not allowed (403)."""
+        config, mode = self.config, request.guard.mode
+        name = request.model
+        if config.allow_override and name.endswith(DIRECT) and name not in self.engines:
+            name, mode = name.removesuffix(DIRECT), "off"
+        name = self._engine_name(name)
+        if mode is not None and mode != config.mode and not config.allow_override:
+            said = "This gateway does not let a request choose its guard mode."
+            raise Refusal(403, said, code="guard_override_not_allowed", param="guard.mode")
+        return name, mode or config.mode
+
+    def _engine_name(self, name: str | None) -> str:
+        if name is None:
+            return next(iter(self.engines))
+        if name not in self.engines:
+            raise Refusal(404, "There is no such model here: GET /v1/models lists those there are.", code="model_not_found", param="model")
+        return name
+
+    async def _in_pool(self, work: Callable[[dict[str, Any]], T], data: dict[str, Any]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, data)
+
+    # -- what those who run the gateway see
+
+    def _count(self, completion: Completion, name: str, seconds: float) -> None:
+        metrics, policy = self.metrics, completion.policy
+        self._count_steps(completion.steps, name)
+        metrics.first_token.observe(seconds, model_name=name)
+        metrics.latency.observe(seconds, model_name=name)
+        for decision in completion.decisions:
+            metrics.success.add(model_name=name, finished_reason=decision.finish_reason)
+            metrics.verdicts.add(verdict=decision.verdict, policy=policy, mode=completion.mode)
+            if decision.score is not None:
+                metrics.scores.observe(decision.score)
+
+    def _count_steps(self, steps: Sequence[Step], name: str) -> None:
+        for step in steps:
+            self.metrics.steps.observe(step.seconds, step=step.name)
+            self.metrics.prompt_tokens.add(step.reply.prompt_tokens or 0, model_name=name)
+            self.metrics.generation_tokens.add(step.reply.completion_tokens or 0, model_name=name)
+
+    def _record(self, request_id: str, route: str, name: str, ask: Chat, **fields: Any) -> None:
+        """A line of the audit log. A log that cannot be written does not stop the service: it is counted and told."""
+        if self._audit is None:
+            return
+        method = {"policy": self.config.policy.name, "prompts": _PROMPTS.sha256}
+        try:
+            self._audit.write(id=request_id, route=route, model=name, method=method, chat=self._audit.chat(ask), **fields)
+        except OSError as error:
+            self.metrics.audit_failures.add()
+            log.error("the audit log cannot be written: %s", error.strerror or "a line is incomplete")
+
+    def _choice(self, decision: Decision) -> dict[str, Any]:
+        if self._audit is None:
+            return {}
+        return {
+            "verdict": decision.verdict,
+            "score": decision.score,
+            "released": self._audit.text(decision.text),
+            "steps": self._audit.steps(decision.steps),
+        }
+
+    async def _self_test(self) -> None:
+        """One check of a harmless answer with each engine; raises what the engine raises."""
+        for engine in self.engines.values():
+            await follow(Method("refuse", self.config.policy), Chat.ask("What is two and two?"), engine, self.config.seconds, "Four.")
+
+
+async def together(works: Sequence[Awaitable[T]]) -> list[T]:
+    """The results of all, in order; when one fails the others are cancelled and its error is raised."""
+
+    async def result(work: Awaitable[T]) -> T:
+        return await work
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(result(work)) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
