@@ -39,6 +39,8 @@ class Runner(Protocol[P]):
 
     def stop(self, answer: Answer[P]) -> None: ...
 
+    def free(self) -> None: ...
+
     def stats(self) -> Stats: ...
 
 
@@ -73,11 +75,12 @@ class Batcher(Generic[P]):
         for answer in [answer for answer in (*self.scheduler.waiting, *self.scheduler.running) if answer.job.cancelled]:
             self._end(answer)
 
-    def fail_all(self, error: Callable[[], LlavaError]) -> None:
-        """End everything that waits or runs."""
-        for answer in (*self.scheduler.waiting, *self.scheduler.running):
-            self._end(answer, error())
+    def close(self, error: Callable[[], LlavaError]) -> None:
+        """Fail everything that waits or runs, and free what it holds. Nothing comes after it."""
+        self._said += [(answer.job, error()) for answer in (*self.scheduler.waiting, *self.scheduler.running)]
         self._send()
+        self.scheduler.clear()
+        self.runner.free()
 
     def _send(self) -> None:
         deliver(self._said)

@@ -149,8 +149,11 @@ def _stop(inbox: Inbox[Any], preparing: ThreadPoolExecutor, thread: threading.Th
 
 def _work(batcher: Batcher[Any], inbox: Inbox[Any]) -> None:
     """The model thread's life."""
-    while (jobs := inbox.take(wait=batcher.scheduler.idle)) is not None:
-        while jobs:
-            batcher.add(jobs.pop(0))  # the thread may sleep for long: keep no images alive
-        batcher.step()
-    batcher.fail_all(lambda: EngineClosed("The engine was closed during the call."))
+    try:
+        while (jobs := inbox.take(wait=batcher.scheduler.idle)) is not None:
+            while jobs:
+                batcher.add(jobs.pop(0))  # the thread may sleep for long: keep no images alive
+            batcher.step()
+    finally:  # whatever ends it, nobody waits for it in vain
+        inbox.close()
+        batcher.close(lambda: EngineClosed("The engine was closed during the call."))

@@ -69,6 +69,10 @@ class ForeignRunner:
         """Nothing is kept."""
         return Stats()
 
+    def free(self) -> None:
+        """Give all KV memory back; nothing runs any more."""
+        self._rows, self._cache = [], None
+
     @torch.inference_mode()
     def prefill(self, group: Sequence[tuple[Answer[Inputs], int]]) -> Tensor:
         """Read the prompts of the whole group; logits (N, vocabulary) behind them."""

@@ -25,16 +25,25 @@ class Span:
 
 @dataclass(eq=False)
 class Prompt:
-    """Token ids, with the image token at each position of an image; `pixels` of images that may have to be encoded, by hash."""
+    """Token ids, with the image token at each position of an image.
+
+    While it is read: `pixels` of images that may have to be encoded, and `features` of those that were, by hash.
+    """
 
     ids: list[int]
     spans: list[Span] = field(default_factory=list)
     pixels: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """Length."""
         return len(self.ids)
+
+    def forget_images(self) -> None:
+        """It is read: only its ids are of use."""
+        self.pixels.clear()
+        self.features.clear()
 
     @property
     def head(self) -> list[int]:

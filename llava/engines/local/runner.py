@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from llava.chat import Call
+from llava.chat import Call, Image
 from llava.engines.local.answer import Answer
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats
@@ -110,6 +110,11 @@ class SlotRunner:
             kept_bytes=prefixes.bytes,
         )
 
+    def free(self) -> None:
+        """Give all KV memory back; nothing runs any more."""
+        self.prefixes.shrink(0)
+        self.slots.free()
+
     @torch.inference_mode()
     def prefill(self, group: Group) -> Tensor:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
@@ -128,7 +133,7 @@ class SlotRunner:
             self.prefixes.store(answer)
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
-                answer.prompt.pixels.clear()
+                answer.prompt.forget_images()
         logits: Tensor = self._head(hidden[range(len(group)), [count - 1 for count in counts]])
         return logits
 
@@ -172,15 +177,17 @@ class SlotRunner:
                 words[first - begin : last - begin] = self._features(answer.prompt, span.image)[first - span.start : last - span.start]
         return words
 
-    def _features(self, prompt: Prompt, image: Any) -> Tensor:
+    def _features(self, prompt: Prompt, image: Image) -> Tensor:
         """Features (positions, width) of an image, computed once."""
-        known = self.prefixes.features(image.sha256)
-        if known is not None:
-            return known
-        pixels = prompt.pixels.get(image.sha256)
-        if pixels is None:  # it was known when the call came, and has had to go since
-            pixels = prompt.pixels[image.sha256] = self._prompts.pixels(image)
-        features: Tensor
-        (features,) = self._loaded.model.get_image_features(pixels.to(self._loaded.device, self._loaded.dtype)).pooler_output
-        self.prefixes.keep_features(image.sha256, features)
-        return features
+        key = image.sha256
+        known = prompt.features.get(key)
+        if known is None:
+            known = self.prefixes.features(key)
+        if known is None:
+            pixels = prompt.pixels.get(key)
+            if pixels is None:  # the image was known when the call came, and has had to go since
+                pixels = self._prompts.pixels(image)
+            (known,) = self._loaded.model.get_image_features(pixels.to(self._loaded.device, self._loaded.dtype)).pooler_output
+            self.prefixes.keep_features(key, known)
+        prompt.features[key] = known
+        return known

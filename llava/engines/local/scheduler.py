@@ -95,3 +95,8 @@ class Scheduler(Generic[S]):
         for place in (self.waiting, self.prefilling, self.decoding):
             if sequence in place:
                 place.remove(sequence)
+
+    def clear(self) -> None:
+        """All calls have ended."""
+        for place in (self.waiting, self.prefilling, self.decoding):
+            place.clear()

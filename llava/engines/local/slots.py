@@ -89,6 +89,12 @@ class Slots(Generic[W]):
             kv[:, :live, :, :kept].copy_(old[:, :live, :, :kept])
         self.layers = new
 
+    def free(self) -> None:
+        """Give the memory back, and all rows with it."""
+        self.owners.clear()
+        self.decoding = 0
+        self._resize(0, 0)
+
     def take(self, owner: W) -> None:
         """A row for a call that begins to read its prompt; `reserve` has made room."""
         self.owners.append(owner)

@@ -133,11 +133,12 @@ def test_closing_ends_all_that_wait_and_run(llava: Loaded) -> None:
         answers = [add(inside, call(chat)) for chat in CHATS[:4]]
         for _ in range(2):
             inside.step()
-        inside.fail_all(lambda: EngineClosed("closed"))
+        inside.close(lambda: EngineClosed("closed"))
         for answer in answers:
             with pytest.raises(EngineClosed):
                 await outcome(answer)
         assert inside.scheduler.idle
-        assert over_slots(inside).slots.owners == []
+        stats = inside.runner.stats()
+        assert stats.slot_bytes == stats.kept_bytes == 0
 
     asyncio.run(main())

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from llava.errors import EngineClosed, Overloaded
 from llava.model.loaded import Loaded
 from tests.engines.local.gate import Gate, Threads, before_forward, call
 from tests.factories import until
+
+
+class Defect(BaseException):
+    """What no handler expects."""
 
 
 def test_a_cancelled_call_frees_the_thread_within_one_token(loaded: Loaded) -> None:
@@ -99,6 +104,26 @@ def test_closing_ends_the_running_and_the_waiting_calls_and_none_hangs(loaded: L
         await engine.close()
 
     asyncio.run(main())
+    assert not model_threads()
+
+
+def test_a_model_thread_that_dies_leaves_nobody_waiting(loaded: Loaded, model_threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+
+    def die() -> None:
+        raise Defect("a defect of ours")
+
+    async def main() -> None:
+        engine = LocalEngine(loaded)
+        with before_forward(loaded, die), pytest.raises(EngineClosed):
+            await generate(engine, call())
+        with pytest.raises(EngineClosed):
+            await generate(engine, call())
+        await engine.close()
+
+    asyncio.run(main())
+    assert len(died) == 1
     assert not model_threads()
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from llava.chat import Call, Chat, Image, Message
 from llava.engines.local.batcher import Batcher
-from llava.engines.local.memory import Kept
+from llava.engines.local.memory import GIB, Kept, default_budget
 from llava.engines.local.prompt import Prompt
 from llava.errors import EngineError
 from llava.model.loaded import Loaded
@@ -192,3 +193,25 @@ def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
     assert (kept.bytes, kept.evictions, kept.get("e")) == (10, 1, None)
     kept.shrink(4)
     assert [name for name in "acd" if name in kept] == ["d"]
+
+
+def test_a_budget_without_room_for_anything_kept_still_encodes_an_image_once_for_all_its_chunks(llava: Loaded) -> None:
+    slots = over_slots(batcher(llava)).slots
+
+    async def main() -> int:
+        inside = batcher(llava, chunk=8, budget=2 * slots.needed(1, 256))
+        add(inside, call(CHATS[0], 60))
+        inside.step()
+        add(inside, QUESTIONS[0])
+        with counting(llava) as counts:
+            over_slots(inside).prefixes.shrink(0)
+            finish(inside)
+        return counts.images
+
+    assert asyncio.run(main()) == 1
+
+
+@pytest.mark.parametrize("free", [0.5, 100])
+def test_the_default_budget_is_a_part_of_what_is_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    monkeypatch.setattr("llava.engines.local.memory._free_bytes", lambda: int(free * GIB))
+    assert default_budget(torch.device("cpu")) == min(free / 4, 4) * GIB
