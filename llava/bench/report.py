@@ -136,6 +136,6 @@ def _bar(flow: Flow, limit: float, top: int, unit: float) -> list[str]:
     return [
         f'<text x="{_LEFT - 10}" y="{top + 16}" text-anchor="end">{escape(f"{flow.path}: {way}{about}")}</text>',
         f'<rect x="{_LEFT}" y="{top + 3}" width="{flow.ratio * unit:.1f}" height="18" rx="2" fill="{colour}"/>',
-        f'<text x="{_LEFT + 6}" y="{top + 16}" fill="#fff">{flow.ratio:.2f}</text>',
+        f'<text x="{_LEFT + flow.ratio * unit + 6:.1f}" y="{top + 16}" fill="#222">{flow.ratio:.2f}</text>',
         f'<line x1="{mark:.1f}" y1="{top + 1}" x2="{mark:.1f}" y2="{top + 23}" stroke="#222" stroke-width="2"/>',
     ]
