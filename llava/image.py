@@ -25,6 +25,7 @@ MAX_BYTES = 10 * 2**20
 MAX_SIDE = 8192  # pixels
 MAX_PIXELS = 25_000_000
 MAX_PNG_BYTES = 4 * MAX_PIXELS  # more than any PNG of ours has
+_ORIENTATION = 0x0112  # the EXIF tag
 MAX_ASPECT = 200  # longer side : shorter side; padding to a square costs longer side squared
 
 
@@ -98,6 +99,13 @@ class Image:
     def png(self) -> bytes:
         """The pixels as a PNG file: equal images give equal bytes."""
         return _png(self.pil())
+
+    def file(self) -> bytes:
+        """A picture file of these pixels that any reader reads alike: the one it came from where that is a plain RGB JPEG or PNG, else
+        a PNG. Often much smaller than `png()`, and always the same bytes."""
+        pil = _header(self._source, "The image")
+        plain = pil.mode == "RGB" and pil.format in ("JPEG", "PNG") and pil.getexif().get(_ORIENTATION, 1) == 1
+        return self._source if plain and not pil.has_transparency_data else self.png()
 
     def data_url(self) -> str:
         """The pixels as `data:image/png;base64,...`."""

@@ -23,7 +23,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ecso.__main__": ({"ecso", "errors", "cli"}, set()),  # a program: cli holds the one map from errors to exit codes
     "engines": ({"chat", "image", "errors", "paths"}, set()),
     "engines.openai": ({"chat", "image", "errors", "engines"}, {"openai"}),
-    "engines.controller": ({"chat", "image", "errors", "engines", "serve.wire"}, {"httpx"}),
+    "engines.controller": ({"chat", "image", "errors", "engines", "conversation", "serve.wire", "serve.secret", "model.templates"}, {"httpx"}),
     "engines.local": ({"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model"}, {"torch", "transformers"}),
     "mm_utils": ({"constants", "conversation", "chat", "image", "errors"}, {"torch", "transformers", "PIL", "numpy"}),
     "model": (
@@ -31,10 +31,12 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "transformers", "safetensors", "accelerate", "huggingface_hub", "sentencepiece", "PIL", "numpy"},
     ),
     "serve": (
-        {"ecso", "engines", "conversation", "chat", "image", "errors", "paths", "cli"},
+        {"ecso", "engines", "constants", "conversation", "chat", "image", "errors", "paths", "cli", "model.templates"},
         {"fastapi", "starlette", "uvicorn", "pydantic", "httpx"},
     ),
     "serve.wire": ({"chat", "image", "errors", "conversation"}, set()),  # the words of controller and workers, for both ends
+    "serve.secret": ({"errors"}, set()),
+    "model.templates": ({"conversation", "errors"}, set()),
     "bench": (
         {"ecso", "engines", "model", "mm_utils", "chat", "image", "errors", "paths"},
         {"torch", "transformers", "safetensors", "PIL"},

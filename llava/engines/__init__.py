@@ -72,15 +72,23 @@ KINDS = (
         "llava.engines.openai:OpenAIEngine",
         {"model": _TEXT, "api_key": _TEXT, "timeout": _SECONDS, "connect_timeout": _SECONDS, "retries": _COUNT},
     ),
+    Kind(
+        '"controller://host:10000" (a controller and its workers)',
+        r"controller://",
+        "llava.engines.controller:ControllerEngine",
+        {"model": _TEXT, "secret": _TEXT, **dict.fromkeys(("timeout", "connect_timeout", "first_timeout", "idle_timeout"), _SECONDS)},
+    ),
     Kind("a model folder or a Hugging Face id", _NOT_AN_ADDRESS + r"\S", "llava.engines.local:open_local", _LOCAL),
 )
 
 
 def connect(target: str | Path | Engine, **options: object) -> Engine:
-    """The engine for `target`: "mini", "scripted:...", "http://host:port/v1", a model folder or hub id, or an engine itself.
+    """The engine for `target`: "mini", "scripted:...", "http://host:port/v1", "controller://host:port[/model]", a model folder or
+    hub id, or an engine itself.
 
     `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_batch, max_waiting, prefill_chunk, kv_cache_gb,
-    threads; HTTP: model, api_key, timeout, connect_timeout, retries; scripted: delay). Raises `UserError` for an unknown target or option
+    threads; HTTP: model, api_key, timeout, connect_timeout, retries; controller: model, secret, timeout, connect_timeout, first_timeout,
+    idle_timeout; scripted: delay). Raises `UserError` for an unknown target or option
     and for a value of a wrong type, `CheckpointError` for a folder that is no checkpoint.
     """
     if not isinstance(target, str | Path):

@@ -9,6 +9,7 @@ Knows no route.
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
@@ -23,6 +24,8 @@ from llava.serve.limits import Caps, Limits
 from llava.serve.refusal import Edge, Refusal
 from llava.serve.security import Gate, Rules
 
+Leave = Callable[[], Awaitable[None]]
+
 GRACE = 15.0  # seconds that open streams get to end after SIGTERM
 
 
@@ -33,8 +36,20 @@ def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
     return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
 
 
-def server(app: FastAPI, *, grace: float = GRACE, **uvicorn_options: Any) -> uvicorn.Server:
-    """uvicorn with settings that suit us: no WebSockets, no trust in forwarding headers, no request lines in the log."""
+class _Server(uvicorn.Server):
+    """uvicorn with a farewell before it stops to listen."""
+
+    leave: Leave | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say farewell, then drain: running answers get the grace, new connections are refused."""
+        if self.leave is not None:
+            await self.leave()
+        await super().shutdown(sockets)
+
+
+def server(app: FastAPI, *, grace: float = GRACE, leave: Leave | None = None, **options: Any) -> uvicorn.Server:
+    """uvicorn with settings that suit us; `leave` is called before it drains, `options` are uvicorn's."""
     settings: dict[str, Any] = {
         "access_log": False,  # it would print peers' addresses
         "proxy_headers": False,  # a peer's address is what the socket says
@@ -45,15 +60,16 @@ def server(app: FastAPI, *, grace: float = GRACE, **uvicorn_options: Any) -> uvi
         "log_level": "warning",
         "log_config": None,
         "timeout_graceful_shutdown": int(grace),
-        "backlog": 2048,
     }
-    return uvicorn.Server(uvicorn.Config(app, **{**settings, **uvicorn_options}))
+    built = _Server(uvicorn.Config(app, **{**settings, **options}))
+    built.leave = leave
+    return built
 
 
-async def serve(app: FastAPI, host: str, port: int, *, grace: float = GRACE) -> None:
-    """Serve until told to stop; raises `UserError` when the port cannot be had."""
+async def serve(app: FastAPI, host: str, port: int, *, grace: float = GRACE, leave: Leave | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; raises `UserError` when the port cannot be had. `leave` is called before the server drains."""
     with listen(host, port) as listener:
-        await server(app, grace=grace).serve([listener])
+        await server(app, grace=grace, leave=leave).serve([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,6 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise UserError(f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose another --port.") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it: a peer that takes nothing any more is given up
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2 * GRACE * 1000))
     listener.listen(2048)
     return listener
 

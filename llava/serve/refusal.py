@@ -16,18 +16,8 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llava.errors import (
-    ContextTooLong,
-    EngineClosed,
-    EngineError,
-    EngineTimeout,
-    ImageError,
-    LlavaError,
-    Overloaded,
-    Unavailable,
-    UnknownModel,
-    UserError,
-)
+from llava.errors import EngineClosed, EngineError, EngineTimeout, LlavaError, Overloaded, Unavailable, UnknownModel, UserError
+from llava.serve.wire import code_of
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +34,15 @@ TYPES: Mapping[int, str] = {
     504: "upstream_error",
 }
 
-# An error of ours -> status and code; the first row that fits decides.
-ROWS: tuple[tuple[type[LlavaError], int, str | None], ...] = (
-    (ContextTooLong, 400, "context_length_exceeded"),
-    (ImageError, 400, "invalid_image"),
-    (UnknownModel, 404, "model_not_found"),
-    (UserError, 400, None),
-    (Overloaded, 429, "overloaded"),
-    (EngineTimeout, 504, "timeout"),
-    (Unavailable, 503, "unavailable"),
-    (EngineClosed, 503, "shutting_down"),
-    (EngineError, 502, "engine_failed"),
+# An error of ours -> status; the first row that fits decides. Its code is that of `wire.CODES`.
+STATUS: tuple[tuple[type[LlavaError], int], ...] = (
+    (UnknownModel, 404),
+    (UserError, 400),
+    (Overloaded, 429),
+    (EngineTimeout, 504),
+    (Unavailable, 503),
+    (EngineClosed, 503),
+    (EngineError, 502),
 )
 
 
@@ -94,9 +82,9 @@ def refusal_for(error: Exception) -> Refusal:
     """The answer for an exception; what is not an error of ours says nothing but that."""
     if isinstance(error, Refusal):
         return error
-    for kind, status, code in ROWS:
+    for kind, status in STATUS:
         if isinstance(error, kind):
-            return Refusal(status, str(error), code=code, param="model" if kind is UnknownModel else None)
+            return Refusal(status, str(error), code=code_of(error), param="model" if kind is UnknownModel else None)
     return Refusal(500, "The server failed; its log tells more under this request's id.", code="internal_error")
 
 
@@ -123,16 +111,16 @@ class Edge:
 
         try:
             await self._app(scope, receive, tagged)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the outermost layer: whatever was raised has to become an answer
             refusal = refusal_for(error)
             if refusal.status == 500:
-                log.error("%s: %s at %s", request_id, type(error).__name__, _place(error))
-            if started:
-                raise  # the status has gone out: all that is left is to break the connection off
-            await refusal.send(tagged)
+                log.error("%s: %s at %s", request_id, type(error).__name__, place(error))
+            if not started:
+                await refusal.send(tagged)
+            # Else the status has gone out: the server breaks off a connection whose answer was not completed.
 
 
-def _place(error: Exception) -> str:
+def place(error: BaseException) -> str:
     """File and line where it was raised: enough to find it, without any text of a user."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

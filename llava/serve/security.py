@@ -17,15 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava.errors import UserError
 from llava.serve.refusal import Refusal
-
-CLUSTER_SECRET = "LLAVA_CLUSTER_SECRET"
+from llava.serve.secret import CLUSTER_SECRET, lines
 
 # What anybody may ask for when a key is set: whether the process lives, and whether it can work.
 OPEN = frozenset({
@@ -57,7 +55,7 @@ class Keys:
         stands for the lines of that file, so that no key need stand in a process list.
         """
         texts = [*options, *os.environ.get(variable, "").split(",")]
-        return cls(_key(line, variable, right) for text in texts for line in _lines(text.strip()) if line)
+        return cls(_key(line, variable, right) for text in texts for line in lines(text.strip()) if line)
 
     def __bool__(self) -> bool:
         return bool(self._rights)
@@ -77,13 +75,6 @@ def cluster_keys(inference: Keys | None = None) -> Keys:
     keys = Keys.read((), CLUSTER_SECRET, Right.ADMIN)
     keys._rights |= inference._rights if inference else {}
     return keys
-
-
-def cluster_headers() -> dict[str, str]:
-    """What a call to another process of the cluster carries."""
-    secret = os.environ.get(CLUSTER_SECRET, "").split(",")[0].strip().removeprefix("admin:")
-    lines = _lines(secret)
-    return {"authorization": f"Bearer {lines[0].removeprefix('admin:')}"} if lines else {}
 
 
 @dataclass(frozen=True)
@@ -191,15 +182,6 @@ def _values(scope: Scope, name: bytes) -> list[bytes]:
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
-
-
-def _lines(text: str) -> list[str]:
-    if not text.startswith("@"):
-        return [text] if text else []
-    try:
-        return [line.strip() for line in Path(text[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"The key file {text[1:]} cannot be read.") from None
 
 
 def _key(text: str, variable: str, right: Right) -> tuple[str, Right]:

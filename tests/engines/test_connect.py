@@ -39,7 +39,7 @@ def test_what_is_no_target_is_refused() -> None:
         connect(3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("target", ["controller://localhost:10000", "ftp://host/x", "localhost:8000", "localhost:8000/v1", "", "  "])
+@pytest.mark.parametrize("target", ["ftp://host/x", "localhost:8000", "localhost:8000/v1", "", "  "])
 def test_an_unknown_kind_of_target_says_which_work(target: str) -> None:
     with pytest.raises(UserError, match=r"Cannot connect to .* These work: \"mini\".*scripted:.*http://host:8000/v1.*folder"):
         connect(target)

@@ -9,7 +9,8 @@ from fastapi import FastAPI, Request
 from llava.errors import UserError
 from llava.serve.app import new_app
 from llava.serve.limits import body
-from llava.serve.security import CLUSTER_SECRET, OPEN, Keys, Right, Rules, closed_to_others, cluster_headers, cluster_keys, is_loopback
+from llava.serve.secret import CLUSTER_SECRET, cluster_headers
+from llava.serve.security import OPEN, Keys, Right, Rules, closed_to_others, cluster_keys, is_loopback
 from tests.serve.asgi import ask, post
 
 USER, ADMIN = "user-key-1", "admin-key-1"

@@ -1,0 +1,75 @@
+"""A worker's tie to its controller: registers, beats, and registers again when the controller has forgotten it or comes back.
+
+Runs beside the answers and never in their way: whatever the controller does, the worker goes on answering who asks it. Knows no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+import httpx
+
+from llava.constants import WORKER_HEART_BEAT_INTERVAL
+from llava.engines.controller.dial import DEADLINES, new_client, post
+from llava.errors import LlavaError
+from llava.serve.secret import cluster_headers
+from llava.serve.wire import Status
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.5  # seconds before the second try; doubled after each failure, up to the interval
+
+
+class HeartBeat:
+    """`run` until cancelled, then `leave`. `address` is what others reach this worker by, `status` what it says of itself now."""
+
+    def __init__(
+        self, controller: str, address: str, status: Callable[[], Status], *, interval: float = WORKER_HEART_BEAT_INTERVAL
+    ) -> None:
+        self._controller = controller
+        self._address = address
+        self._status = status
+        self._interval = interval
+        self.registered = False
+
+    async def run(self) -> None:
+        """Beat for ever. No failure ends it: it is told once, and tried again after a while."""
+        pause = FIRST_PAUSE
+        async with new_client(DEADLINES, cluster_headers()) as client:
+            while True:
+                try:
+                    await self._beat(client)
+                except LlavaError as error:
+                    if pause == FIRST_PAUSE:
+                        log.warning("The controller does not take this worker; trying again until it does. %s", error)
+                    await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # not all workers at once
+                    pause = min(2 * pause, self._interval)
+                else:
+                    pause = FIRST_PAUSE
+                    await asyncio.sleep(self._interval)
+
+    async def leave(self) -> None:
+        """Say good-bye; an original controller does not understand it and forgets the worker when its beats stay away."""
+        if not self.registered:
+            return
+        async with new_client(DEADLINES, cluster_headers()) as client:
+            try:
+                await post(client, f"{self._controller}/unregister_worker", {"worker_name": self._address}, seconds=2.0)
+            except LlavaError as error:
+                log.info("The controller was not told that this worker leaves: %s", error)
+        self.registered = False
+
+    async def _beat(self, client: httpx.AsyncClient) -> None:
+        if self.registered:
+            said = {"worker_name": self._address, "queue_length": self._status().queue_length}
+            found = await post(client, f"{self._controller}/receive_heart_beat", said)
+            self.registered = isinstance(found, dict) and found.get("exist") is True
+        if not self.registered:
+            status = self._status().json()
+            said = {"worker_name": self._address, "check_heart_beat": True, "worker_status": status}
+            await post(client, f"{self._controller}/register_worker", said)
+            self.registered = True
+            log.info("registered at %s", self._controller)

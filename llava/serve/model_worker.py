@@ -1,0 +1,178 @@
+"""Serve one model to a controller's clients, as LLaVA's model worker does.
+
+    python -m llava.serve.model_worker --host 0.0.0.0 --controller http://localhost:10000 --port 40000 \\
+        --worker http://localhost:40000 --model-path llava-v1.5-7b
+    python -m llava.serve.model_worker --engine http://localhost:8000/v1 --model-name llava-v1.5-7b      # a vLLM or SGLang server
+
+Without LLAVA_CLUSTER_SECRET only processes of this machine are served, whatever --host says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from llava.cli import pair, program
+from llava.engines import Engine, connect
+from llava.engines.controller.dial import worker_address
+from llava.errors import UserError
+from llava.model.templates import template_for
+from llava.serve.app import new_app, serve
+from llava.serve.heart_beat import HeartBeat
+from llava.serve.limits import MIB, Caps, body
+from llava.serve.refusal import refusal_for
+from llava.serve.security import Keys, Rules, closed_to_others, cluster_keys
+from llava.serve.streaming import Stream
+from llava.serve.wire import error_event
+from llava.serve.worker import Bounds, Worker
+
+log = logging.getLogger(__name__)
+
+FIX = "Its operator can set LLAVA_CLUSTER_SECRET to the same long random text for all processes."
+
+
+@dataclass(frozen=True)
+class Config:
+    """Who is let in, what is taken, and the tie to a controller, if there is one."""
+
+    keys: Keys = field(default_factory=Keys)
+    caps: Caps = field(default_factory=lambda: Caps(body=64 * MIB))
+    heart_beat: HeartBeat | None = None
+
+
+def create_app(core: Worker, config: Config) -> FastAPI:
+    """The worker's HTTP face over `core`."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        beats = asyncio.create_task(config.heart_beat.run()) if config.heart_beat else None
+        yield
+        if beats is not None:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+        await core.close()
+
+    app = new_app(Rules(config.keys, fix=FIX), config.caps, title="llava model worker", lifespan=lifespan)
+
+    @app.get("/health")
+    @app.get("/ready")
+    async def fine() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.post("/worker_get_status")
+    async def worker_get_status() -> dict[str, object]:
+        return core.status().json()
+
+    @app.post("/worker_generate_stream", response_model=None)
+    async def worker_generate_stream(request: Request) -> Response:
+        return Stream(core.stream(body(request)), _turned_away)
+
+    return app
+
+
+def _turned_away(error: Exception) -> Response:
+    """No place: the status says so, and the body too, for LLaVA's clients do not look at the status."""
+    refusal = refusal_for(error)
+    return Response(error_event(error), refusal.status, headers=refusal.headers)
+
+
+async def leave(core: Worker, heart_beat: HeartBeat | None) -> None:
+    """Take no more calls, and tell the controller so."""
+    core.leaving = True
+    if heart_beat is not None:
+        await heart_beat.leave()
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare LLaVA's options, and a few of ours."""
+    add = parser.add_argument
+    add("--host", default="localhost", help="address to listen on (default: localhost)")
+    add("--port", type=int, default=21002, help="port to listen on (default: 21002)")
+    add("--controller-address", "--controller", default="http://localhost:21001", metavar="URL", help="(default: http://localhost:21001)")
+    add("--worker-address", "--worker", metavar="URL", help="how others reach this worker (default: http://localhost:PORT)")
+    add("--no-register", action="store_true", help="serve without a controller")
+    add("--model-path", default="mini", metavar="TARGET", help="a checkpoint folder, a hub id, or mini (default)")
+    add("--model-base", metavar="PATH", help="the base of a LoRA or projector-only checkpoint")
+    add("--model-name", metavar="NAME", help="the name under which it is served (default: from --model-path)")
+    add("--engine", default="local", metavar="TARGET", help="local (default), http://host:8000/v1, scripted:...")
+    add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the engine, such as dtype=float16")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps (default: the best there is)")
+    add("--conv-mode", metavar="NAME", help="conversation template (default: by the model's name)")
+    add("--load-8bit", action="store_true", help="weights in 8 bits")
+    add("--load-4bit", action="store_true", help="weights in 4 bits")
+    add("--use-flash-attn", action="store_true", help="flash attention 2")
+    add("--multi-modal", action="store_true", help="ignored, as in LLaVA: the model says whether it takes images")
+    add("--limit-model-concurrency", type=int, default=32, metavar="N", help="calls that run together (default: 32); as many wait")
+    add("--stream-interval", type=int, default=1, metavar="N", help="send text every N pieces (default: 1)")
+    add("--api-key", action="append", default=[], metavar="KEY", help="a key that may ask for answers; @FILE reads keys")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load the model and serve until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    keys = cluster_keys(Keys.read(options.api_key, "LLAVA_API_KEY"))
+    if warning := closed_to_others(options.host, keys):
+        log.warning(warning)
+    address = worker_address(options.worker_address or f"http://localhost:{options.port}")
+    controller = worker_address(options.controller_address)
+    if options.limit_model_concurrency < 1:
+        raise UserError("--limit-model-concurrency is at least 1.")
+    name = options.model_name or _name(options)
+    asyncio.run(_serve(options, name, keys, None if options.no_register else (controller, address)))
+    return 0
+
+
+async def _serve(options: argparse.Namespace, name: str, keys: Keys, tie: tuple[str, str] | None) -> None:
+    log.info("loading %s", name)
+    engine = await asyncio.to_thread(_engine, options)
+    bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
+    core = Worker(engine, (name,), template_for(name, options.conv_mode), bounds, stream_interval=options.stream_interval)
+    heart_beat = HeartBeat(*tie, core.status) if tie else None
+    log.info("serving %s at http://%s:%d", name, options.host, options.port)
+    try:
+        await serve(
+            create_app(core, Config(keys, heart_beat=heart_beat)), options.host, options.port, leave=lambda: leave(core, heart_beat)
+        )
+    finally:
+        await core.close()
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    chosen = dict(pair(text) for text in options.engine_option)
+    if options.engine != "local":
+        if options.engine.startswith(("http://", "https://", "controller://")):
+            chosen.setdefault("model", options.model_name)
+        return connect(options.engine, **chosen)
+    if options.model_base:
+        raise UserError(
+            "--model-base (LoRA and projector-only checkpoints) is not supported yet: merge the checkpoint into its base first."
+        )
+    if options.load_8bit or options.load_4bit:
+        raise UserError("--load-8bit and --load-4bit are not supported by the engine yet: try --engine-option dtype=float16.")
+    flags = {"device": options.device, "conv_mode": options.conv_mode}
+    flags["attn_implementation"] = "flash_attention_2" if options.use_flash_attn else None
+    chosen = {**{flag: value for flag, value in flags.items() if value is not None}, **chosen}
+    return connect(options.model_path, **{"max_batch": options.limit_model_concurrency, **chosen})
+
+
+def _name(options: argparse.Namespace) -> str:
+    """LLaVA's rule: the last part of the path, with its parent's name before it where it is a training checkpoint."""
+    if options.engine.startswith("scripted:"):
+        return "scripted"
+    if options.engine != "local":
+        raise UserError("Give --model-name: the name by which the server behind --engine knows its model.")
+    parts = options.model_path.strip("/").split("/")
+    return "_".join(parts[-2:]) if parts[-1].startswith("checkpoint-") else parts[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(program("worker", "python -m llava.serve.model_worker"))

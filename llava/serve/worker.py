@@ -1,0 +1,180 @@
+"""A model worker's core: takes a request of the wire, asks the engine, gives the objects of a stream. Knows no HTTP.
+
+At most `running` calls at a time, so many more wait; images are decoded in a small pool of threads, under limits. A stream that waits
+for its model repeats itself now and then, so that nobody takes the worker for dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from llava.chat import Call, Delta, Image
+from llava.conversation import Conversation
+from llava.engines.base import Engine
+from llava.errors import ImageError, LlavaError, Overloaded, Unavailable, UserError
+from llava.serve.foreign import sampling_of, turns_of
+from llava.serve.refusal import place
+from llava.serve.streaming import beating
+from llava.serve.wire import Status, call_of, chat_of, error_event, event, last_fields, last_logprobs
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE = 2.0  # seconds; LLaVA's controller gives up a stream after 5 silent ones
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most calls that run and that wait, seconds in the queue; images of one request, and their pixels together."""
+
+    running: int = 32
+    waiting: int = 32
+    patience: float = 30.0
+    images: int = 8
+    pixels: int = 50_000_000
+    decoders: int = 2
+
+
+class Worker:
+    """An engine under the names of its models. `template` reads the prompt strings of foreign clients."""
+
+    def __init__(
+        self, engine: Engine, models: tuple[str, ...], template: Conversation, bounds: Bounds | None = None, *, stream_interval: int = 1
+    ) -> None:
+        self._engine = engine
+        self._models = models
+        self._template = template
+        self._bounds = bounds or Bounds()
+        self._interval = max(stream_interval, 1)
+        self._places = asyncio.Semaphore(self._bounds.running)
+        self._decoders = ThreadPoolExecutor(self._bounds.decoders, "llava-decode")
+        self._inside = 0
+        self.leaving = False
+
+    def status(self) -> Status:
+        """What it says of itself."""
+        return Status(self._models, 1, self._inside)
+
+    async def close(self) -> None:
+        """Close the engine; what runs ends with `EngineClosed`."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        await self._engine.close()
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        """The objects of the answer to one request. Raises `Overloaded` or `Unavailable` before the first; all other errors are objects."""
+        if self.leaving:
+            raise Unavailable("This worker is shutting down.")
+        if self._inside >= self._bounds.running + self._bounds.waiting:
+            raise Overloaded(f"{self._bounds.waiting} calls wait already: try again later.")
+        self._inside += 1
+        try:
+            form = (_Foreign if body.get("llava") is None else _Own)(body, self._interval)
+            async with aclosing(beating(self._deltas(body), SIGN_OF_LIFE)) as deltas:
+                async for delta in deltas:
+                    for item in form.events(delta):
+                        yield item
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not end as if the answer were complete
+            if not isinstance(error, LlavaError):
+                log.error("a call failed: %s at %s", type(error).__name__, place(error))
+            yield error_event(error)
+        finally:
+            self._inside -= 1
+
+    async def _deltas(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta, None]:
+        try:
+            async with asyncio.timeout(self._bounds.patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded(f"The call waited longer than {self._bounds.patience:g} s for its turn: try again later.") from None
+        try:
+            call = await asyncio.get_running_loop().run_in_executor(self._decoders, self._call, body)
+            async with aclosing(self._engine.stream(call)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self._places.release()
+
+    def _call(self, body: Mapping[str, Any]) -> Call:
+        images = self._images(body.get("images"))
+        ours = body.get("llava")
+        if ours is not None:
+            if not isinstance(ours, dict):
+                raise UserError("llava is an object.")
+            return call_of(ours, images)
+        prompt = body.get("prompt")
+        if not isinstance(prompt, str):
+            raise UserError("prompt is missing: send the text to answer.")
+        return Call("answer", chat_of(turns_of(prompt, self._template), images), sampling_of(body))
+
+    def _images(self, sent: object) -> list[Image]:
+        if not isinstance(sent, list | None):
+            raise ImageError("images is a list of base64 texts.")
+        if len(sent or ()) > self._bounds.images:
+            raise ImageError(f"At most {self._bounds.images} images are taken.")
+        images, pixels = [], 0
+        for text in sent or ():
+            images.append(_image(text))
+            pixels += images[-1].size[0] * images[-1].size[1]
+            if pixels > self._bounds.pixels:
+                raise ImageError(f"All images together may have at most {self._bounds.pixels / 1e6:g} megapixels.")
+        return images
+
+
+class _Own:
+    """Our own engine's form: new text only, and at the end all that a `Reply` has."""
+
+    def __init__(self, _body: Mapping[str, Any], interval: int) -> None:
+        self._interval = interval
+        self._held: list[str] = []
+
+    def events(self, delta: Delta | None) -> Iterator[bytes]:
+        """The objects for one delta; for None, a sign of life."""
+        if delta is None:
+            yield event({"delta": "", "error_code": 0})
+            return
+        if delta.text:
+            self._held.append(delta.text)
+        if delta.reply is not None:
+            yield event({"delta": "".join(self._held), "error_code": 0, **last_fields(delta.reply), **last_logprobs(delta.reply)})
+        elif len(self._held) >= self._interval:
+            yield event({"delta": "".join(self._held), "error_code": 0})
+            self._held.clear()
+
+
+class _Foreign:
+    """LLaVA's form: the prompt and all text so far, again and again. FastChat's `echo` false leaves the prompt out."""
+
+    def __init__(self, body: Mapping[str, Any], interval: int) -> None:
+        prompt = body.get("prompt")
+        self._prompt = prompt if isinstance(prompt, str) and body.get("echo") is not False else ""
+        self._interval = interval
+        self._text = ""
+        self._count = 0
+
+    def events(self, delta: Delta | None) -> Iterator[bytes]:
+        """The objects for one delta; for None, the last one again."""
+        if delta is not None:
+            self._text += delta.text
+            self._count += bool(delta.text)
+        if delta is None or delta.reply is not None or (delta.text and self._count % self._interval == 0):
+            yield event({"text": self._prompt + self._text, "error_code": 0})
+
+
+def _image(text: object) -> Image:
+    """From base64, or a data URL; raises `ImageError`."""
+    if not isinstance(text, str):
+        raise ImageError("An image is a base64 text.")
+    if text[:5].lower() == "data:":
+        return Image.open(text)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError("An image is no valid base64.") from None
+    return Image.open(data)
