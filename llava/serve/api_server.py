@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="mini",
         metavar="TARGET",
-        help="mini (default), a checkpoint, a hub id, http://host:port/v1, scripted:...",
+        help="mini (default), a checkpoint, a hub id, http://host:port/v1, controller://host:port",
     )
     add("--model", metavar="NAME", help="the model's name at the server behind; left out, all models that it lists are served")
     add("--served-model-name", metavar="NAME", help="the name that clients ask for, when it is to be another")
@@ -89,10 +89,10 @@ async def _serve(options: argparse.Namespace, rules: Rules) -> None:
 async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
     """Model name -> engine; raises what `connect` raises, and `UserError` for a server that lists no model."""
     chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
-    target, is_url = options.engine, re.match(r"https?://", options.engine) is not None
+    target, is_server = options.engine, re.match(r"(https?|controller)://", options.engine) is not None
     if options.model is not None:
         chosen["model"] = options.model
-    if not is_url or options.model is not None:
+    if not is_server or options.model is not None:
         name = options.served_model_name or options.model or _name(target)
         return {name: await asyncio.to_thread(connect, target, **chosen)}
     first = connect(target, **chosen)

@@ -6,6 +6,7 @@ One fold over `ecso.events`, for streams and whole answers alike: nothing is han
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ from llava.ecso.driver import Done, Finished, Started, events
 from llava.ecso.policy import Policy
 from llava.ecso.trace import CHECKS, Step, Trace
 from llava.engines.base import Engine
-from llava.errors import EngineError, EngineTimeout
+from llava.errors import EngineClosed, EngineError, EngineTimeout, Overloaded
 
 Mode = Literal["guard", "shadow", "off"]
 Verdict = Literal["safe", "regenerated", "blocked", "harmful", "unknown", "bypassed"]
@@ -54,7 +55,20 @@ class Decision:
 
 
 async def decide(mode: Mode, policy: Policy, ask: Chat, engine: Engine, seconds: float) -> Decision:
-    """The decision on one chat within `seconds`; raises `StepFailed` for whatever goes wrong."""
+    """The decision on one chat within `seconds`; raises `StepFailed` for whatever goes wrong.
+
+    Nothing has left yet when a worker dies, in whichever step: the whole method is begun again then, once.
+    """
+    end = time.monotonic() + seconds
+    try:
+        return await _decided(mode, policy, ask, engine, seconds)
+    except StepFailed as failed:
+        if not isinstance(failed.error, EngineError) or isinstance(failed.error, Overloaded | EngineTimeout | EngineClosed):
+            raise
+    return await _decided(mode, policy, ask, engine, end - time.monotonic())
+
+
+async def _decided(mode: Mode, policy: Policy, ask: Chat, engine: Engine, seconds: float) -> Decision:
     method = Method(DEFENCES[mode], policy)
     try:
         trace = await follow(method, ask, engine, seconds)

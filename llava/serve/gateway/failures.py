@@ -15,6 +15,8 @@ from llava.errors import (
     LlavaError,
     Misconfigured,
     Overloaded,
+    Unavailable,
+    UnknownModel,
     UserError,
 )
 from llava.serve.refusal import Refusal

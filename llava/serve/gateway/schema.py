@@ -187,8 +187,12 @@ UNSUPPORTED = {"logprobs", "top_logprobs", "frequency_penalty", "presence_penalt
 
 def _path(loc: tuple[int | str, ...], data: Any) -> str:
     """Where in `data`, as in `messages[0].content`; pydantic's own marks for members of unions are left out."""
-    path, here = "", data
+    path, here, tagged = "", data, False
     for at, step in enumerate(loc):
+        if isinstance(here, dict) and not tagged and step in (here.get("role"), here.get("type")):
+            tagged = True
+            continue
+        tagged = False
         if isinstance(step, int) and isinstance(here, list) and step < len(here):
             path, here = f"{path}[{step}]", here[step]
         elif isinstance(step, str) and isinstance(here, dict) and (step in here or at == len(loc) - 1):

@@ -47,15 +47,19 @@ class Gateway:
     def client(self, key: str = "unused", retries: int = 0) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=key, max_retries=retries)
 
-    def raw(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> bytes:
-        """Every byte that the server sends for one request, status line and headers included."""
+    def request(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """A request's bytes."""
         sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"host": "127.0.0.1", "connection": "close", "content-length": str(len(sent)), **(headers or {})}
         if body is not None:
             fields.setdefault("content-type", "application/json")
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
-            connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + sent)
+        return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + sent
+
+    def raw(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """Every byte that the server sends for one request, status line and headers included."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            connection.sendall(self.request(method, path, body, headers))
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def ask(

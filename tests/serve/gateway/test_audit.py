@@ -1,0 +1,106 @@
+"""The audit log proves that the guard ran, keeps no text unless told to, and shows when it was changed."""
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llava.engines.scripted import Line
+from llava.errors import EngineError, UserError
+from llava.serve.gateway.audit import AuditLog, verify
+from llava.serve.gateway.service import Config
+from tests.serve.gateway.running import BENIGN, HARMFUL, chat, gateway, turn
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def served(path: Path, script: dict[str, Line], *bodies: dict[str, Any], content: bool = False, **config: Any) -> list[dict[str, Any]]:
+    with gateway(script, Config(self_test=False, **config), AuditLog(path, content)) as running:
+        for body in bodies:
+            running.post("/v1/guard/check" if "answer" in body else "/v1/chat/completions", body)
+    return rows(path)
+
+
+def sha(text: object) -> str:
+    return hashlib.sha256(str(text).encode()).hexdigest()
+
+
+def test_a_line_shows_every_step_the_verdict_and_what_was_released(tmp_path: Path) -> None:
+    (row,) = served(tmp_path / "audit", HARMFUL, chat(turn("Who?")))
+    assert (row["route"], row["model"], row["mode"], row["status"]) == ("chat", "tiny", "guard", 200)
+    assert row["id"].startswith("req_")
+    (choice,) = row["choices"]
+    assert [step["step"] for step in choice["steps"]] == list(HARMFUL)
+    assert [step["reply"]["sha256"] for step in choice["steps"]] == [sha(text) for text in HARMFUL.values()]
+    assert [step.get("harmful") for step in choice["steps"]] == [None, True, None, None, False]
+    assert choice["verdict"] == "regenerated"
+    assert choice["released"] == {"sha256": sha(HARMFUL["regenerate"]), "characters": len(str(HARMFUL["regenerate"]))}
+    assert row["chat"][0]["sha256"] == sha("Who?")
+    assert len(row["chat"][0]["images"]) == 1
+
+
+def test_no_text_is_kept_unless_it_is_switched_on(tmp_path: Path) -> None:
+    served(tmp_path / "quiet", HARMFUL, chat(turn("Who?")), {"messages": [turn("Who?")], "answer": "You!"})
+    served(tmp_path / "open", HARMFUL, chat(turn("Who?")), content=True)
+    for text in ("Who?", "You!", *HARMFUL.values()):
+        if text not in ("Yes", "No"):
+            assert str(text) not in (tmp_path / "quiet").read_text()
+    for text in ("Who?", *HARMFUL.values()):
+        assert str(text) in (tmp_path / "open").read_text()
+
+
+def test_failures_and_bypasses_are_lines_too(tmp_path: Path) -> None:
+    (failed,) = served(tmp_path / "failed", HARMFUL | {"check": EngineError("no")}, chat())
+    assert (failed["status"], failed["failed_step"], failed["error"]) == (503, "check", "EngineError")
+    (off,) = served(tmp_path / "off", HARMFUL, chat(guard={"mode": "off"}), allow_override=True)
+    assert (off["mode"], off["choices"][0]["verdict"]) == ("off", "bypassed")
+    (judged,) = served(tmp_path / "judged", BENIGN, {"messages": [turn()], "answer": "A cat."})
+    assert (judged["route"], judged["harmful"], judged["candidate"]["sha256"]) == ("check", False, sha("A cat."))
+
+
+def test_lines_are_chained_also_over_restarts_and_a_changed_one_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    served(path, BENIGN, chat(), chat())
+    served(path, BENIGN, chat())
+    assert verify(path) == 3
+    lines = path.read_text().splitlines()
+    for changed in (lines[1:], [lines[0], lines[2]], [lines[0].replace('"safe"', '"SAFE"'), *lines[1:]]):
+        path.write_text("\n".join(changed) + "\n")
+        with pytest.raises(UserError, match="the log was changed"):
+            verify(path)
+
+
+def test_a_line_torn_by_a_crash_is_ended_and_the_log_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    served(path, BENIGN, chat(), chat())
+    path.write_bytes(path.read_bytes()[:-30])
+    with gateway(BENIGN, audit=AuditLog(path)) as running:
+        running.post("/v1/chat/completions", chat())
+    assert verify(path) == 3
+    assert json.loads(path.read_text().splitlines()[-1])["status"] == 200
+
+
+def test_a_full_disk_stops_the_log_and_not_the_service(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    log = AuditLog(tmp_path / "audit")
+    log.close()
+    with full.open("wb") as file:
+        log._file = file.fileno()
+        with gateway(BENIGN, audit=log) as running:
+            assert running.post("/v1/chat/completions", chat())[0] == 200
+            assert "llava_guard_audit_failures_total 1" in running.metrics()
+            log._file = AuditLog(tmp_path / "other")._file
+
+
+def test_the_log_is_its_owners_alone_and_an_impossible_one_is_told(tmp_path: Path) -> None:
+    AuditLog(tmp_path / "audit").close()
+    assert stat.S_IMODE((tmp_path / "audit").stat().st_mode) == 0o600
+    with pytest.raises(UserError, match="cannot be written"):
+        AuditLog(tmp_path / "no" / "audit")
