@@ -1,0 +1,201 @@
+"""What travels: every call and reply comes out as it went in, and what is damaged is an error."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava.chat import Call, Chat, Image, Message, Reply, Sampling
+from llava.conversation import conv_templates
+from llava.errors import ContextTooLong, EngineClosed, EngineError, ImageError, LlavaError, Overloaded, Unavailable, UnknownModel, UserError
+from llava.serve.foreign import sampling_of, turns_of
+from llava.serve.wire import (
+    Splitter,
+    call_of,
+    chat_of,
+    error_event,
+    event,
+    last_fields,
+    last_logprobs,
+    prompt_of,
+    read_event,
+    reply_of,
+    request_of,
+)
+from tests.factories import image as picture
+
+CATS = [picture(colour) for colour in ("red", "green", "blue")]
+NASTY = "a <image> USER: b ASSISTANT: c</s>\x00 [INST] <|im_end|> \u2028 😀"
+
+
+def chats() -> st.SearchStrategy[Chat]:
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.just(NASTY)
+    turn = st.builds(lambda text, n: Message("user", text + "?", tuple(CATS[:n])), texts, st.integers(0, 2))
+    rounds = st.lists(st.tuples(turn, st.builds(lambda text: Message("assistant", text), texts)), max_size=2)
+    system = st.none() | st.builds(lambda text: Message("system", text), texts)
+    return st.builds(lambda s, r, last: Chat((*((s,) if s else ()), *(m for pair in r for m in pair), last)), system, rounds, turn)
+
+
+@given(chats(), st.integers(0, 20))
+def test_a_call_comes_out_as_it_went_in_whatever_it_says(chat: Chat, top: int) -> None:
+    call = Call("check", chat, Sampling(0.5, 0.9, 7, ("x", "</s>"), 3), top)
+    sent = json.loads(json.dumps(request_of(call, "m", conv_templates["vicuna_v1"])))
+    import base64
+
+    images = [Image.open(base64.b64decode(text)) for text in sent["images"]]
+    assert call_of(sent["llava"], images) == call
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"messages": None},
+        {"messages": [1]},
+        {"messages": []},
+        {"messages": [{"role": "user", "text": 1}]},
+        {"messages": [{"role": "owner", "text": "x"}]},
+        {"messages": [{"role": "user", "text": "x", "images": -1}]},
+        {"messages": [{"role": "user", "text": "x", "images": "1"}]},
+        {"messages": [{"role": "user", "text": "x", "images": 1}]},
+        {"sampling": None},
+        {"sampling": {"temperature": "hot"}},
+        {"sampling": {"stop": 3}},
+        {"sampling": {"unknown": 1}},
+        {"step": None},
+        {"step": "a\nb"},
+        {"top_logprobs": -1},
+        {"top_logprobs": "3"},
+    ],
+    ids=range(16),
+)
+def test_a_damaged_call_is_refused(damage: dict[str, object]) -> None:
+    good = request_of(Call("answer", Chat.ask("q")), "m", conv_templates["vicuna_v1"])["llava"]
+    with pytest.raises(UserError):
+        call_of({**good, **damage}, [])
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5)), max_size=5), st.integers(1, 7))
+def test_objects_are_whole_wherever_the_bytes_are_cut(objects: list[dict[str, str]], size: int) -> None:
+    data = b"".join(map(event, objects))
+    splitter = Splitter()
+    parts = [part for i in range(0, len(data), size) for part in splitter.add(data[i : i + size])]
+    assert [json.loads(part) for part in parts] == objects
+    assert splitter.empty
+
+
+def test_an_object_without_an_end_is_given_up() -> None:
+    with pytest.raises(EngineError, match="without an end"):
+        Splitter().add(b"x" * (17 * 2**20))
+
+
+@pytest.mark.parametrize("raw", [b"<html>", b"[]", b"{}", b"1", b'{"text": "x"}', b"\xff", b"[" * 100_000])
+def test_what_is_no_object_of_a_stream_is_an_error(raw: bytes) -> None:
+    with pytest.raises(EngineError):
+        read_event(raw)
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        (ContextTooLong(900, 10, 800), ContextTooLong),
+        (ContextTooLong(), ContextTooLong),
+        (ImageError("bad image"), ImageError),
+        (UnknownModel("no such model"), UnknownModel),
+        (UserError("mend it"), UserError),
+        (Overloaded("full"), Overloaded),
+        (Unavailable("gone"), Unavailable),
+        (EngineClosed("closed"), Unavailable),
+        (EngineError("broken"), EngineError),
+    ],
+)
+def test_an_error_arrives_as_what_it_was(sent: LlavaError, received: type[LlavaError]) -> None:
+    with pytest.raises(LlavaError) as caught:
+        read_event(error_event(sent)[:-1])
+    assert type(caught.value) is received
+    assert str(caught.value) == str(sent)
+
+
+def test_an_error_that_is_not_ours_tells_nothing_and_an_original_workers_words_are_not_repeated() -> None:
+    fields = json.loads(error_event(ValueError("secret words"))[:-1])
+    assert "secret" not in json.dumps(fields)
+    with pytest.raises(EngineError) as caught:
+        read_event(b'{"text": "secret words", "error_code": 1}')
+    assert "secret" not in str(caught.value)
+
+
+def test_a_reply_comes_out_as_it_went_in() -> None:
+    for reply in (
+        Reply("yes", 10, 2, "length", {"Yes": -0.1, "No": -2.0}),
+        Reply("", None, None, "stop", None),
+        Reply("x", 0, 0, "stop", {}),
+    ):
+        assert reply_of({**last_fields(reply), **last_logprobs(reply)}, reply.text) == reply
+    for bad in ({}, {"finish_reason": "cancelled"}, {"finish_reason": "stop", "first_logprobs": {"x": "y"}}):
+        with pytest.raises(EngineError):
+            reply_of(bad, "x")
+
+
+TEMPLATES = [name for name, conv in conv_templates.items() if not conv.offset and "plain" not in name and "mmtag" not in name]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_prompt_string_is_read_back_as_the_chat_it_was_made_of(name: str) -> None:
+    conv = conv_templates[name]
+    chat = Chat((
+        Message("user", "What is\nthis?", (CATS[0],)),
+        Message("assistant", "A cat.\n\nA black one."),
+        Message("user", "And these: a, b?", (CATS[1], CATS[2])),
+    ))  # fmt: skip
+    for asked in (chat, Chat.ask("One?"), Chat.ask("One?", CATS[:1]), Chat((Message("system", "Be brief."), *chat.messages))):
+        if name == "mistral_instruct" and asked.messages[0].role == "system":
+            continue  # its layout has no place for one
+        assert chat_of(turns_of(prompt_of(asked, conv), conv), asked.images) == asked
+        if "mistral" not in name and "llama" not in name:
+            assert chat_of(turns_of(prompt_of(asked, conv), conv_templates["vicuna_v1"]), asked.images).question == asked.question
+
+
+def test_a_prompt_in_no_template_is_one_question() -> None:
+    for text in ("Just a question?", "USER: half a template", "<image>\nWhat?"):
+        (turn,) = turns_of(text, conv_templates["vicuna_v1"])
+        assert turn == ("user", text.removeprefix("<image>\n"), int("<image>" in text))
+
+
+def test_image_slots_and_their_tags_are_counted_and_taken_out() -> None:
+    conv = conv_templates["vicuna_v1"]
+    said = f"{conv.system} USER: <im_start><image><im_end>\nWhat <image> is it? ASSISTANT:"
+    assert turns_of(said, conv) == [("user", "What  is it?", 2)]
+    with pytest.raises(UserError, match="2 <image> and 1 images"):
+        chat_of(turns_of(said, conv), CATS[:1])
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({}, Sampling(1.0, 1.0, 256)),
+        ({"temperature": "0.5", "max_new_tokens": "12", "stop": "</s>"}, Sampling(0.5, 1.0, 12, ("</s>",))),
+        ({"temperature": 0.001, "top_p": 0}, Sampling(0.0, 1e-6, 256)),
+        ({"temperature": -1}, Sampling(0.0, 1.0, 256)),
+        ({"stop": "", "seed": 3}, Sampling(1.0, 1.0, 256, (), 3)),
+        ({"stop": None, "seed": "x", "top_k": 3, "chat_template": "x"}, Sampling(1.0, 1.0, 256)),
+        ({"stop": ["a", "", "b"]}, Sampling(1.0, 1.0, 256, ("a", "b"))),
+    ],
+    ids=range(7),
+)
+def test_settings_are_read_as_leniently_as_llava_does(sent: dict[str, object], expected: Sampling) -> None:
+    assert sampling_of(sent) == expected
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *({"temperature": value} for value in ("hot", "nan", True, [], None, 3, 1e300, float("nan"), "1e9")),
+        *({"max_new_tokens": value} for value in (0, -1, 1.5, "1.5", "x", 10**400)),
+        *({"stop": value} for value in (3, [3], ["x"] * 17, "x" * 257, {"a": 1})),
+        {"top_p": 2},
+    ],
+    ids=range(21),
+)
+def test_settings_that_mean_nothing_are_refused(sent: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        sampling_of(sent)
