@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,9 +98,9 @@ def gateway(
             thread.join()
 
 
-def until(true: Any) -> None:
+def until(true: Callable[[], bool | object], seconds: float = 20) -> None:
     """Wait for something that must come."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             raise TimeoutError("it did not come")
@@ -118,7 +118,7 @@ def data_url(colour: str = "red", size: tuple[int, int] = (8, 6), kind: str = "P
 
 
 def image_part(url: str | None = None) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": url or data_url()}}
+    return {"type": "image_url", "image_url": {"url": data_url() if url is None else url}}
 
 
 def turn(text: str = "What is this?", images: int = 1) -> dict[str, Any]:
