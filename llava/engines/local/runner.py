@@ -85,8 +85,12 @@ class SlotRunner:
         if self.prefixes.blocked(answer.prompt):
             return Admission.BLOCKED
         longest = max(owner.positions for owner in (answer, *slots.owners))
-        if not slots.reserve(longest, int(self._budget * (_SHARE if slots.owners else 1))):
+        shape = slots.plan(longest, int(self._budget * (_SHARE if slots.owners else 1)))
+        if shape is None:
             return Admission.FULL
+        if shape != (slots.rows, slots.length):
+            self.prefixes.shrink(self._budget - slots.bytes - slots.needed(*shape))  # no more than the budget even while rows are copied
+            slots.resize(*shape)
         self.prefixes.shrink(self._budget - slots.bytes)
         slots.take(answer)
         answer.filled = self.prefixes.begin(answer)

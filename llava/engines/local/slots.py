@@ -71,20 +71,23 @@ class Slots(Generic[W]):
         """Bytes of so many rows of at least this length."""
         return rows * _rounded(length) * self.position_bytes
 
-    def reserve(self, length: int, budget: int) -> bool:
-        """Make room for one more row, all of at least `length`, within `budget` bytes; whether that is possible."""
+    def plan(self, length: int, budget: int) -> tuple[int, int] | None:
+        """Rows and their length that hold one call more, each call up to `length`; None where `budget` bytes do not."""
         rows, length = len(self.owners) + 1, _rounded(length)
         if rows <= self.rows and length <= self.length and self.bytes <= budget:
-            return True
-        if self.needed(rows, length) > budget:
-            return False
+            return self.rows, self.length
         generous = 1 << (rows - 1).bit_length(), max(length, self.length)  # rows double: few copies
-        self._resize(*(generous if self.needed(*generous) <= budget else (rows, length)))
-        return True
+        for shape in (generous, (rows, length)):
+            if self.needed(*shape) <= budget:
+                return shape
+        return None
 
-    def _resize(self, rows: int, length: int) -> None:
+    def resize(self, rows: int, length: int) -> None:
+        """Allocate anew, unless it is so already; old and new lie side by side for a moment. Nothing changes when memory runs out."""
+        if (rows, length) == (self.rows, self.length):
+            return
         live, kept = len(self.owners), min(length, self.length)
-        new = [self._empty(rows, length) for _ in self.layers]  # all or none: memory may run out here
+        new = [self._empty(rows, length) for _ in self.layers]
         for old, kv in zip(self.layers, new, strict=True):
             kv[:, :live, :, :kept].copy_(old[:, :live, :, :kept])
         self.layers = new
@@ -93,10 +96,10 @@ class Slots(Generic[W]):
         """Give the memory back, and all rows with it."""
         self.owners.clear()
         self.decoding = 0
-        self._resize(0, 0)
+        self.resize(0, 0)
 
     def take(self, owner: W) -> None:
-        """A row for a call that begins to read its prompt; `reserve` has made room."""
+        """A row for a call that begins to read its prompt; there is room."""
         self.owners.append(owner)
 
     def promote(self, owner: W) -> None:

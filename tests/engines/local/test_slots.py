@@ -18,10 +18,18 @@ class Call:
     filled: int = 5
 
 
+def reserve(slots: Slots[Call], length: int, budget: int) -> bool:
+    """Make room for one more call, if that is possible."""
+    shape = slots.plan(length, budget)
+    if shape is not None:
+        slots.resize(*shape)
+    return shape is not None
+
+
 def made(*owners: Call) -> Slots[Call]:
     slots: Slots[Call] = Slots(CONFIG, torch.float32, torch.device("cpu"))
     for owner in owners:
-        assert slots.reserve(10, ROOM)
+        assert reserve(slots, 10, ROOM)
         slots.take(owner)
         fill(slots, owner)
     return slots
@@ -67,7 +75,7 @@ def test_growing_keeps_what_is_there() -> None:
     calls = [Call(float(10 * i)) for i in range(5)]
     slots = made(*calls)
     assert slots.rows == 8
-    assert slots.reserve(300, ROOM)
+    assert reserve(slots, 300, ROOM)
     assert slots.length == 384
     assert holds(slots)
 
@@ -76,14 +84,14 @@ def test_rows_double_only_within_the_budget_and_a_smaller_need_shrinks_what_is_o
     calls = [Call(float(10 * i)) for i in range(2)]
     slots = made(*calls)
     three = slots.needed(3, 100)
-    assert not slots.reserve(100, three - 1)
+    assert not reserve(slots, 100, three - 1)
     assert slots.rows == 2
-    assert slots.reserve(100, three)
+    assert reserve(slots, 100, three)
     assert slots.rows == 3
-    assert slots.reserve(1000, ROOM)
+    assert reserve(slots, 1000, ROOM)
     assert slots.length == 1024
     slots.release(calls[1])
-    assert slots.reserve(100, three)
+    assert reserve(slots, 100, three)
     assert (slots.rows, slots.length) == (2, 128)
     assert holds(slots)
 
@@ -102,7 +110,7 @@ def test_a_failed_growth_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(torch, "zeros", full)
     with pytest.raises(MemoryError):
-        slots.reserve(1000, ROOM)
+        reserve(slots, 1000, ROOM)
     assert all(one is other for one, other in zip(before, slots.layers, strict=True))
 
 
