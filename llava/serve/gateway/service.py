@@ -121,6 +121,7 @@ class Service:
         except StepFailed as failed:
             raise self._failed(failed, "check", name, ask, request_id) from None
         self._count_steps(trace.steps, name)
+        self.metrics.verdicts.add(verdict="harmful" if trace.harmful else "safe", policy=self.config.policy.name, mode="check")
         if self._audit is not None:
             said = {"candidate": self._audit.text(answer), "harmful": trace.harmful, "steps": self._audit.steps(trace.steps)}
             self._record(request_id, "check", name, ask, status=200, **said)
