@@ -126,7 +126,13 @@ def _check_tree(value: Any, depth: int, surrogates: bool) -> None:
 
 
 def _has_surrogate(value: Any) -> bool:
-    return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()  # as fast as copying; looking at each character would hold the event loop for a second
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _check_headers(scope: Scope, caps: Caps) -> None:

@@ -145,10 +145,8 @@ def test_a_hundred_requests_at_a_time_never_get_one_anothers_answers() -> None:
     with gateway(ScriptedEngine(script, delay=0.001), Config(most_running=8, self_test=False)) as running, ThreadPoolExecutor(32) as pool:
 
         def ask(number: int) -> bool:
-            body = chat(
-                {"role": "user", "content": [image_part(data_url(size=(number + 1, 9))), {"type": "text", "text": f"nonce {number}"}]}
-            )
-            status, _, content = running.ask("POST", "/v1/chat/completions", body)
+            content = [image_part(data_url(size=(number + 1, 9))), {"type": "text", "text": f"nonce {number}"}]
+            status, _, said = running.ask("POST", "/v1/chat/completions", chat({"role": "user", "content": content}))
             return status == 200 and json.loads(said)["choices"][0]["message"]["content"] == f"nonce {number} {number + 1}"
 
         assert all(pool.map(ask, range(100)))
