@@ -33,6 +33,7 @@ def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
     """An application without routes, pages or schema; `fastapi` are options of FastAPI."""
     layers = [Middleware(Edge), Middleware(Gate, rules=rules), Middleware(Limits, caps=caps)]
     quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
+    quiet["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}  # it would tell peers' addresses
     return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
 
 

@@ -24,7 +24,7 @@ FIRST_PAUSE = 0.5  # seconds before the second try; doubled after each failure, 
 
 
 class HeartBeat:
-    """`run` until cancelled, then `leave`. `address` is what others reach this worker by, `status` what it says of itself now."""
+    """From `start` to `leave`. `address` is what others reach this worker by, `status` what it says of itself now."""
 
     def __init__(
         self, controller: str, address: str, status: Callable[[], Status], *, interval: float = WORKER_HEART_BEAT_INTERVAL
@@ -33,9 +33,27 @@ class HeartBeat:
         self._address = address
         self._status = status
         self._interval = interval
-        self.registered = False
+        self._registered = False
+        self._beating: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
+    def start(self) -> None:
+        """Beat in the background of the running loop."""
+        self._beating = asyncio.create_task(self._run())
+
+    async def leave(self) -> None:
+        """Stop, and say good-bye; an original controller does not understand that, and forgets the worker when its beats stay away."""
+        if self._beating is None:
+            return
+        self._beating.cancel()  # first: a beat after the good-bye would register again
+        await asyncio.gather(self._beating, return_exceptions=True)
+        self._beating = None
+        async with new_client(DEADLINES, cluster_headers()) as client:
+            try:
+                await post(client, f"{self._controller}/unregister_worker", {"worker_name": self._address}, seconds=2.0)
+            except LlavaError as error:
+                log.info("The controller was not told that this worker leaves: %s", error)
+
+    async def _run(self) -> None:
         """Beat for ever. No failure ends it: it is told once, and tried again after a while."""
         pause = FIRST_PAUSE
         async with new_client(DEADLINES, cluster_headers()) as client:
@@ -51,25 +69,14 @@ class HeartBeat:
                     pause = FIRST_PAUSE
                     await asyncio.sleep(self._interval)
 
-    async def leave(self) -> None:
-        """Say good-bye; an original controller does not understand it and forgets the worker when its beats stay away."""
-        if not self.registered:
-            return
-        async with new_client(DEADLINES, cluster_headers()) as client:
-            try:
-                await post(client, f"{self._controller}/unregister_worker", {"worker_name": self._address}, seconds=2.0)
-            except LlavaError as error:
-                log.info("The controller was not told that this worker leaves: %s", error)
-        self.registered = False
-
     async def _beat(self, client: httpx.AsyncClient) -> None:
-        if self.registered:
+        if self._registered:
             said = {"worker_name": self._address, "queue_length": self._status().queue_length}
             found = await post(client, f"{self._controller}/receive_heart_beat", said)
-            self.registered = isinstance(found, dict) and found.get("exist") is True
-        if not self.registered:
+            self._registered = isinstance(found, dict) and found.get("exist") is True
+        if not self._registered:
             status = self._status().json()
             said = {"worker_name": self._address, "check_heart_beat": True, "worker_status": status}
             await post(client, f"{self._controller}/register_worker", said)
-            self.registered = True
+            self._registered = True
             log.info("registered at %s", self._controller)

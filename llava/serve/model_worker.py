@@ -53,11 +53,10 @@ def create_app(core: Worker, config: Config) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        beats = asyncio.create_task(config.heart_beat.run()) if config.heart_beat else None
+        if config.heart_beat is not None:
+            config.heart_beat.start()
         yield
-        if beats is not None:
-            beats.cancel()
-            await asyncio.gather(beats, return_exceptions=True)
+        await leave(core, config.heart_beat)
         await core.close()
 
     app = new_app(Rules(config.keys, fix=FIX), config.caps, title="llava model worker", lifespan=lifespan)

@@ -18,8 +18,8 @@ STALL = 15.0  # seconds in which a reader must take what is sent
 class Stream(Response):
     """Sends the pieces of `source`, an async generator, as they come.
 
-    When the client leaves, or stops reading for `stall` seconds, the source is closed at once, wherever it is. An error before the first
-    piece is answered with `failed(error)`; a later one breaks the connection off, for an end would look like success.
+    When the client leaves, or takes nothing for `stall` seconds (default: STALL), the source is closed at once, wherever it is. An error
+    before the first piece is answered with `failed(error)`; a later one breaks the connection off, for an end would look like success.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Stream(Response):
         failed: Callable[[Exception], Response],
         *,
         media_type: str | None = None,
-        stall: float = STALL,
+        stall: float | None = None,
     ) -> None:
         self.status_code = 200
         self.media_type = media_type
@@ -38,7 +38,7 @@ class Stream(Response):
         del self.headers["content-length"]
         self._source = source
         self._failed = failed
-        self._stall = stall
+        self._stall = STALL if stall is None else stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(scope, receive, send))

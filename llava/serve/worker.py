@@ -19,7 +19,7 @@ from typing import Any
 from llava.chat import Call, Delta, Image
 from llava.conversation import Conversation
 from llava.engines.base import Engine
-from llava.errors import ImageError, LlavaError, Overloaded, Unavailable, UserError
+from llava.errors import EngineError, ImageError, LlavaError, Overloaded, Unavailable, UserError
 from llava.serve.foreign import sampling_of, turns_of
 from llava.serve.refusal import place
 from llava.serve.streaming import beating
@@ -80,6 +80,8 @@ class Worker:
                 async for delta in deltas:
                     for item in form.events(delta):
                         yield item
+            if not form.ended:
+                raise EngineError("The model ended its answer without a reply.")
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not end as if the answer were complete
             if not isinstance(error, LlavaError):
                 log.error("a call failed: %s at %s", type(error).__name__, place(error))
@@ -133,6 +135,7 @@ class _Own:
     def __init__(self, _body: Mapping[str, Any], interval: int) -> None:
         self._interval = interval
         self._held: list[str] = []
+        self.ended = False
 
     def events(self, delta: Delta | None) -> Iterator[bytes]:
         """The objects for one delta; for None, a sign of life."""
@@ -142,6 +145,7 @@ class _Own:
         if delta.text:
             self._held.append(delta.text)
         if delta.reply is not None:
+            self.ended = True
             yield event({"delta": "".join(self._held), "error_code": 0, **last_fields(delta.reply), **last_logprobs(delta.reply)})
         elif len(self._held) >= self._interval:
             yield event({"delta": "".join(self._held), "error_code": 0})
@@ -157,13 +161,15 @@ class _Foreign:
         self._interval = interval
         self._text = ""
         self._count = 0
+        self.ended = False
 
     def events(self, delta: Delta | None) -> Iterator[bytes]:
         """The objects for one delta; for None, the last one again."""
         if delta is not None:
             self._text += delta.text
             self._count += bool(delta.text)
-        if delta is None or delta.reply is not None or (delta.text and self._count % self._interval == 0):
+            self.ended = delta.reply is not None
+        if delta is None or self.ended or (delta.text and self._count % self._interval == 0):
             yield event({"text": self._prompt + self._text, "error_code": 0})
 
 

@@ -6,8 +6,10 @@ the cluster secret and people's images would go along.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +36,14 @@ def new_client(deadlines: Deadlines, headers: Mapping[str, str]) -> httpx.AsyncC
     """A pool of connections for the running event loop."""
     timeout = httpx.Timeout(deadlines.idle, connect=deadlines.connect, pool=deadlines.connect)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
-    return httpx.AsyncClient(headers=dict(headers), timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+    return httpx.AsyncClient(
+        headers=dict(headers), timeout=timeout, limits=limits, verify=_certificates(), trust_env=False, follow_redirects=False
+    )
+
+
+@lru_cache
+def _certificates() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reading them takes long enough to be felt
 
 
 def worker_address(text: object) -> str:
