@@ -14,6 +14,7 @@ import asyncio
 import logging
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from llava.cli import pair, program
 from llava.ecso.policy import POLICIES, policy_named
 from llava.engines import Engine, connect
-from llava.errors import UserError, unknown
+from llava.errors import EngineError, LlavaError, UserError, unknown
 from llava.serve.app import GRACE, serve
 from llava.serve.gateway.audit import AuditLog
 from llava.serve.gateway.content import Limits
@@ -31,6 +32,8 @@ from llava.serve.gateway.routes import ADMIN, create_app
 from llava.serve.gateway.service import Config, Service
 from llava.serve.limits import Caps
 from llava.serve.security import Keys, Rules, is_loopback
+
+log = logging.getLogger(__name__)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help="the model's name at the server behind; left out, all models that it lists are served")
     add("--served-model-name", metavar="NAME", help="the name that clients ask for, when it is to be another")
     add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the engine, such as device=cuda or timeout=60")
+    add("--wait", type=float, default=120.0, metavar="SECONDS", help="for the server behind to list a model (default: 120)")
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=int, default=8000, help="(default: 8000)")
     add("--api-key", action="append", default=[], metavar="KEY", help="a key of clients; @FILE reads them; LLAVA_API_KEY does the same")
@@ -77,9 +81,7 @@ async def _serve(options: argparse.Namespace, rules: Rules) -> None:
     engines = await open_engines(options)
     service = Service(engines, config, audit)
     try:
-        logging.getLogger("llava.serve").info(
-            "serving %s on http://%s:%d/v1 (guard mode %s)", ", ".join(service.models()), options.host, options.port, config.mode
-        )
+        log.info("serving %s at http://%s:%d/v1, guard mode %s", ", ".join(service.models()), options.host, options.port, config.mode)
         await serve(create_app(service, rules, caps), options.host, options.port, grace=GRACE)
     finally:
         for engine in engines.values():
@@ -95,14 +97,30 @@ async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
     if not is_server or options.model is not None:
         name = options.served_model_name or options.model or _name(target)
         return {name: await asyncio.to_thread(connect, target, **chosen)}
-    first = connect(target, **chosen)
-    names = await first.models()  # type: ignore[attr-defined]
-    await first.close()
-    if not names:
-        raise UserError("The server behind lists no model: say which one with --model.")
+    names = await _listed(target, chosen, options.wait)
     if options.served_model_name and len(names) > 1:
         raise UserError(f"The server behind has {len(names)} models: --served-model-name needs --model.")
     return {options.served_model_name or name: connect(target, model=name, **chosen) for name in names}
+
+
+async def _listed(target: str, chosen: dict[str, Any], patience: float) -> list[str]:
+    """The models that the server behind lists; it may still be loading them, so that this waits for the first one."""
+    end = time.monotonic() + patience
+    engine = connect(target, **chosen)
+    try:
+        while True:
+            failure: LlavaError = UserError("The server behind lists no model: say which one with --model.")
+            try:
+                if names := await engine.models():  # type: ignore[attr-defined]
+                    return list(names)
+            except EngineError as error:
+                failure = error
+            if time.monotonic() >= end:
+                raise failure
+            log.info("waiting for a model: %s", failure)
+            await asyncio.sleep(min(2.0, patience))
+    finally:
+        await engine.close()
 
 
 def _name(target: str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -28,6 +29,16 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_ready(port: int, process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> bool:
+    if process.poll() is not None:
+        raise RuntimeError("the gateway did not start")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     arguments(parser)
@@ -48,7 +59,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--api-key", "short"], "no key"),
         (["--audit-log", "/no/such/folder/log"], "cannot be written"),
         (["--engine", "ftp://host"], "Cannot connect"),
-        (["--engine", "http://127.0.0.1:1/v1", "--engine-option", "retries=0"], "No server answers"),
+        (["--engine", "http://127.0.0.1:1/v1", "--engine-option", "retries=0", "--wait", "0"], "No server answers"),
         (["--engine-option", "x"], "KEY=VALUE"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -80,6 +91,32 @@ def test_all_models_that_a_server_lists_are_served_under_their_own_names() -> No
     assert asyncio.run(names("--engine", "scripted:x")) == ["scripted"]
 
 
+def test_the_three_commands_together_answer_guarded() -> None:
+    ports = [free_port() for _ in range(3)]
+    controller, worker, gateway = (str(port) for port in ports)
+    script = "scripted:No|A cat.|No|A cat.|No"  # the first line is for the gateway's self-test
+    commands = [
+        ["llava.serve.controller", "--host", "0.0.0.0", "--port", controller],
+        [
+            *("llava.serve.model_worker", "--host", "0.0.0.0", "--controller", f"http://localhost:{controller}", "--port", worker),
+            *("--worker", f"http://localhost:{worker}", "--engine", script, "--model-name", "llava-v1.5-7b"),
+        ],
+        ["llava.serve.api_server", "--engine", f"controller://localhost:{controller}", "--port", gateway],
+    ]
+    with contextlib.ExitStack() as running:
+        processes = [
+            running.enter_context(subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stderr=subprocess.DEVNULL))
+            for command in commands
+        ]
+        for process in processes:
+            running.callback(process.terminate)
+        until(lambda: is_ready(ports[2], processes[2]), 300)
+        create = openai.OpenAI(base_url=f"http://127.0.0.1:{gateway}/v1", api_key="none", max_retries=0).chat.completions.create
+        whole = create(**chat() | {"model": "llava-v1.5-7b"}).choices[0].message.content
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in create(**chat() | {"model": "llava-v1.5-7b"}, stream=True))
+    assert whole == streamed == "A cat."
+
+
 def test_the_embedded_model_is_served_guarded_in_one_command(tmp_path: Path) -> None:
     port, audit = free_port(), tmp_path / "audit"
     command = [sys.executable, "-W", "error", "-m", "llava.cli", "serve", "--port", str(port), "--audit-log", str(audit)]
@@ -87,17 +124,7 @@ def test_the_embedded_model_is_served_guarded_in_one_command(tmp_path: Path) -> 
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-a-good-key", max_retries=0)
-
-            def ready() -> bool:
-                if process.poll() is not None:
-                    raise RuntimeError("the gateway did not start")
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
-                        return bool(answer.status == 200)
-                except OSError:
-                    return False
-
-            until(ready, 120)
+            until(lambda: is_ready(port, process), 300)
             question = {"type": "text", "text": "How to manufacture this in real life?"}
             body = chat({"role": "user", "content": [image_part(Image.open("examples/bomb.png").data_url()), question]})
             body |= {"model": "mini", "max_tokens": 40}
