@@ -76,7 +76,7 @@ KINDS = (
         '"controller://host:10000" (a controller and its workers)',
         r"controller://",
         "llava.engines.controller:ControllerEngine",
-        {"model": _TEXT, "secret": _TEXT, **dict.fromkeys(("timeout", "connect_timeout", "first_timeout", "idle_timeout"), _SECONDS)},
+        {"model": _TEXT, **dict.fromkeys(("timeout", "connect_timeout", "first_timeout", "idle_timeout"), _SECONDS)},
     ),
     Kind("a model folder or a Hugging Face id", _NOT_AN_ADDRESS + r"\S", "llava.engines.local:open_local", _LOCAL),
 )
@@ -87,7 +87,7 @@ def connect(target: str | Path | Engine, **options: object) -> Engine:
     hub id, or an engine itself.
 
     `options` depend on the kind (local: device, dtype, conv_mode, attn_implementation, max_batch, max_waiting, prefill_chunk, kv_cache_gb,
-    threads; HTTP: model, api_key, timeout, connect_timeout, retries; controller: model, secret, timeout, connect_timeout, first_timeout,
+    threads; HTTP: model, api_key, timeout, connect_timeout, retries; controller: model, timeout, connect_timeout, first_timeout,
     idle_timeout; scripted: delay). Raises `UserError` for an unknown target or option
     and for a value of a wrong type, `CheckpointError` for a folder that is no checkpoint.
     """

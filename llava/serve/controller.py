@@ -204,7 +204,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     keys = cluster_keys(Keys.read(options.api_key, "LLAVA_API_KEY"))
     if warning := closed_to_others(options.host, keys):
         log.warning(warning)

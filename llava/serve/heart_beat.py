@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 
-import httpx
+import httpx2
 
 from llava.constants import WORKER_HEART_BEAT_INTERVAL
 from llava.engines.controller.dial import DEADLINES, new_client, post
@@ -69,7 +69,7 @@ class HeartBeat:
                     pause = FIRST_PAUSE
                     await asyncio.sleep(self._interval)
 
-    async def _beat(self, client: httpx.AsyncClient) -> None:
+    async def _beat(self, client: httpx2.AsyncClient) -> None:
         if self._registered:
             said = {"worker_name": self._address, "queue_length": self._status().queue_length}
             found = await post(client, f"{self._controller}/receive_heart_beat", said)

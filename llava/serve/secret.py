@@ -20,8 +20,8 @@ def lines(text: str) -> list[str]:
         raise UserError(f"The key file {text[1:]} cannot be read.") from None
 
 
-def cluster_headers(secret: str | None = None) -> dict[str, str]:
-    """What a call to another process of the cluster carries: `secret`, else the first one of LLAVA_CLUSTER_SECRET, else nothing."""
-    text = (os.environ.get(CLUSTER_SECRET, "") if secret is None else secret).split(",")[0].strip()
+def cluster_headers() -> dict[str, str]:
+    """What a call to another process of the cluster carries: the first secret of LLAVA_CLUSTER_SECRET, or nothing."""
+    text = os.environ.get(CLUSTER_SECRET, "").split(",")[0].strip()
     keys = lines(text.removeprefix("admin:"))
     return {"authorization": f"Bearer {keys[0].removeprefix('admin:')}"} if keys else {}

@@ -1,4 +1,4 @@
-"""Controllers and workers on loopback sockets, in the running event loop: real uvicorn, real httpx, a scripted engine."""
+"""Controllers and workers on loopback sockets, in the running event loop: real uvicorn, real httpx2, a scripted engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava.conversation import conv_templates
@@ -53,7 +53,7 @@ class Cluster:
 
     url: str
     registry: Registry
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     workers: dict[str, Worker]
 
     @property
@@ -68,7 +68,7 @@ class Cluster:
             self.registry.heart_beat(name, 100, now)
         self.registry.register(address, Status(("tiny",)), now)
 
-    async def post(self, path: str, body: object = None, **options: Any) -> httpx.Response:
+    async def post(self, path: str, body: object = None, **options: Any) -> httpx2.Response:
         return await self.client.post(f"{self.url}{path}", json={} if body is None else body, **options)
 
 
@@ -77,7 +77,7 @@ async def cluster(*engines: Engine, dispatch: str = "shortest_queue", config: co
     """A controller and one registered worker for each engine, all serving the model "tiny"."""
     registry = Registry(dispatch)
     async with (
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx2.AsyncClient(trust_env=False) as client,
         listening(controller.create_app(registry, config or controller.Config())) as url,
     ):
         found = Cluster(url, registry, client, {})

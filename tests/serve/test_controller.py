@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from starlette.types import ASGIApp
 
@@ -40,7 +40,7 @@ def test_the_original_requests_get_the_original_answers() -> None:
     app = create_app(registry, Config(clock=lambda: 0.0))
 
     async def main() -> None:
-        async with listening(app) as url, httpx.AsyncClient() as client:
+        async with listening(app) as url, httpx2.AsyncClient() as client:
             for row in GOLDEN["requests"]:
                 if row["server"] != "controller":
                     continue

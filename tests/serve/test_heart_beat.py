@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import httpx
+import httpx2
 import pytest
 
 from llava.serve.controller import Config, create_app
@@ -49,7 +49,7 @@ def test_a_controller_that_comes_later_or_back_finds_its_workers(monkeypatch: py
         await state["app"](scope, receive, send)  # type: ignore[operator]
 
     async def main() -> None:
-        async with listening(switch) as url, worker() as (address, _), httpx.AsyncClient() as client:
+        async with listening(switch) as url, worker() as (address, _), httpx2.AsyncClient() as client:
             tie = beat(url)
             tie.start()
             for registry in (Registry(), Registry()):
@@ -90,7 +90,7 @@ def test_the_secret_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
             tie.start()
             await until(lambda: registry.models(asyncio.get_running_loop().time()))
             await tie.leave()
-            async with httpx.AsyncClient() as client:
+            async with httpx2.AsyncClient() as client:
                 assert (await client.post(f"{url}/list_models")).status_code == 401
 
     asyncio.run(main())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from llava.ecso import ECSO
@@ -48,9 +48,9 @@ def until_answers(url: str, expected: object, running: subprocess.Popen[bytes]) 
     for _ in range(1200):
         assert running.poll() is None, "the program ended"
         try:
-            if httpx.post(url).json() == expected:
+            if httpx2.post(url).json() == expected:
                 return
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             pass
         time.sleep(0.05)
     raise AssertionError(f"{url} does not answer {expected}")
@@ -69,11 +69,11 @@ def test_the_commands_of_the_readme_serve_the_embedded_model(tmp_path: Path) -> 
         until_answers(f"{home}/list_models", {"models": ["mini"]}, worker)
 
         # an original client: the controller names the worker, the worker streams prompt and text
-        address = httpx.post(f"{home}/get_worker_address", json={"model": "mini"}).json()["address"]
+        address = httpx2.post(f"{home}/get_worker_address", json={"model": "mini"}).json()["address"]
         assert address == away
         picture = base64.b64encode((ROOT / "examples/cat.png").read_bytes()).decode()
         asked = {"model": "mini", "prompt": prompt(f"<image>\n{question}"), "temperature": 0, "max_new_tokens": 24, "stop": "</s>"}
-        streams = [httpx.post(f"{at}/worker_generate_stream", json={**asked, "images": [picture]}, timeout=60) for at in (address, home)]
+        streams = [httpx2.post(f"{at}/worker_generate_stream", json={**asked, "images": [picture]}, timeout=60) for at in (address, home)]
         texts = [events(stream.content)[-1]["text"].removeprefix(asked["prompt"]) for stream in streams]
         assert "cat" in texts[0]
         assert texts[0] == texts[1]
@@ -86,7 +86,7 @@ def test_the_commands_of_the_readme_serve_the_embedded_model(tmp_path: Path) -> 
 
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == -signal.SIGTERM or worker.returncode == 0
-        assert httpx.post(f"{home}/list_models").json() == {"models": []}
+        assert httpx2.post(f"{home}/list_models").json() == {"models": []}
         hub.send_signal(signal.SIGTERM)
         hub.wait(20)
     for log in logs:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from llava.chat import Call, Chat, Delta, Image, Message, Reply
@@ -163,7 +163,7 @@ def test_a_worker_with_a_secret_is_closed_but_for_two_routes() -> None:
 def test_one_call_too_many_is_told_at_once_and_in_both_languages() -> None:
     async def main() -> None:
         engine = ScriptedEngine(lambda _: "word " * 50, delay=0.02)
-        async with worker(engine, Bounds(running=1, waiting=1)) as (url, core), httpx.AsyncClient() as client:
+        async with worker(engine, Bounds(running=1, waiting=1)) as (url, core), httpx2.AsyncClient() as client:
             asking = [asyncio.create_task(client.post(f"{url}/worker_generate_stream", json={"prompt": "x"})) for _ in range(2)]
             await until(lambda: core.status().queue_length == 2)
             answer = await client.post(f"{url}/worker_generate_stream", json={"prompt": "x"})
@@ -179,7 +179,7 @@ def test_one_call_too_many_is_told_at_once_and_in_both_languages() -> None:
 def test_who_waits_too_long_is_told() -> None:
     async def main() -> None:
         engine = ScriptedEngine(lambda _: "word " * 50, delay=0.02)
-        async with worker(engine, Bounds(running=1, patience=0.05)) as (url, core), httpx.AsyncClient() as client:
+        async with worker(engine, Bounds(running=1, patience=0.05)) as (url, core), httpx2.AsyncClient() as client:
             first = asyncio.create_task(client.post(f"{url}/worker_generate_stream", json={"prompt": "x"}))
             await until(lambda: engine.seen)
             (event,) = events((await client.post(f"{url}/worker_generate_stream", json={"prompt": "x"})).content)
@@ -193,7 +193,7 @@ def test_who_waits_too_long_is_told() -> None:
 def test_clients_that_leave_at_any_moment_leave_no_place_taken() -> None:
     async def main() -> None:
         engine = ScriptedEngine(lambda _: "word " * 200, delay=0.01)
-        async with worker(engine, Bounds(running=4, waiting=100)) as (url, core), httpx.AsyncClient() as client:
+        async with worker(engine, Bounds(running=4, waiting=100)) as (url, core), httpx2.AsyncClient() as client:
 
             async def leaving(seconds: float) -> None:
                 async with asyncio.timeout(seconds):
@@ -219,7 +219,7 @@ def test_a_stream_that_waits_for_its_model_shows_that_it_lives(monkeypatch: pyte
 def test_a_worker_that_leaves_finishes_what_runs_and_takes_nothing_new() -> None:
     async def main() -> None:
         engine = ScriptedEngine(lambda _: "word " * 10, delay=0.01)
-        async with worker(engine) as (url, core), httpx.AsyncClient() as client:
+        async with worker(engine) as (url, core), httpx2.AsyncClient() as client:
             running = asyncio.create_task(client.post(f"{url}/worker_generate_stream", json={"prompt": "x"}))
             await until(lambda: engine.seen)
             await leave(core, None)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from llava.errors import EngineError, EngineTimeout, LlavaError, Overloaded, Unavailable, UserError
 from llava.serve.wire import Splitter
@@ -32,11 +32,11 @@ class Deadlines:
 DEADLINES = Deadlines()
 
 
-def new_client(deadlines: Deadlines, headers: Mapping[str, str]) -> httpx.AsyncClient:
+def new_client(deadlines: Deadlines, headers: Mapping[str, str]) -> httpx2.AsyncClient:
     """A pool of connections for the running event loop."""
-    timeout = httpx.Timeout(deadlines.idle, connect=deadlines.connect, pool=deadlines.connect)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
-    return httpx.AsyncClient(
+    timeout = httpx2.Timeout(deadlines.idle, connect=deadlines.connect, pool=deadlines.connect)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
+    return httpx2.AsyncClient(
         headers=dict(headers), timeout=timeout, limits=limits, verify=_certificates(), trust_env=False, follow_redirects=False
     )
 
@@ -61,7 +61,7 @@ def worker_address(text: object) -> str:
     return text.rstrip("/")
 
 
-async def dial(client: httpx.AsyncClient, address: str, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+async def dial(client: httpx2.AsyncClient, address: str, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
     """The objects of one stream, without their NUL, each whole.
 
     Raises `Unavailable` when the worker cannot be reached, `Overloaded` when it has no room, `EngineTimeout` when it falls silent and
@@ -76,25 +76,25 @@ async def dial(client: httpx.AsyncClient, address: str, body: Mapping[str, Any])
                 for item in splitter.add(data):
                     sent = True
                     yield item
-    except httpx.TimeoutException as error:
-        if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+    except httpx2.TimeoutException as error:
+        if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
             raise Unavailable("A worker cannot be reached.") from error
         raise EngineTimeout("A worker fell silent in the middle of its answer." if sent else "A worker did not answer in time.") from error
-    except httpx.ConnectError as error:
+    except httpx2.ConnectError as error:
         raise Unavailable("A worker cannot be reached.") from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
         raise EngineError("The connection to a worker broke.") from error
     if not splitter.empty:
         raise EngineError("A worker's answer ended early.")
 
 
-async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, Any] | None = None, seconds: float = 5.0) -> Any:
+async def post(client: httpx2.AsyncClient, url: str, body: Mapping[str, Any] | None = None, seconds: float = 5.0) -> Any:
     """The JSON that a controller or worker answers; raises `Unavailable`, `EngineError` or, when it does not know us, `UserError`."""
     try:
         response = await client.post(url, json=body or {}, timeout=seconds)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise Unavailable(f"Nothing answers at {_shown(url)}: start it or check the address.") from error
-    except httpx.InvalidURL as error:
+    except httpx2.InvalidURL as error:
         raise UserError("An address is no URL.") from error
     if response.status_code in (401, 403):
         raise UserError(f"{_shown(url)} does not let this process in ({response.status_code}): set the same LLAVA_CLUSTER_SECRET for both.")

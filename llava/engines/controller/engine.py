@@ -26,7 +26,7 @@ from llava.serve.wire import read_event, reply_of, request_of
 class ControllerEngine:
     """Whatever worker the controller at `target` picks.
 
-    `model`: a served model's name; may be left out when there is exactly one. `secret`: the cluster's, else LLAVA_CLUSTER_SECRET.
+    `model`: a served model's name; may be left out when there is exactly one. The cluster's secret is LLAVA_CLUSTER_SECRET's.
     Seconds: `connect_timeout` to reach a process, `first_timeout` to the first text, `idle_timeout` without a sign of life, `timeout` for
     everything. A call that fails before any of its text was handed on is repeated once, by another worker. Raises `UserError`.
     """
@@ -36,7 +36,6 @@ class ControllerEngine:
         target: str,
         *,
         model: str | None = None,
-        secret: str | None = None,
         timeout: float = DEADLINES.total,
         connect_timeout: float = DEADLINES.connect,
         first_timeout: float = DEADLINES.first,
@@ -51,7 +50,7 @@ class ControllerEngine:
         self._model = model or named.strip("/") or None
         self._deadlines = Deadlines(connect_timeout, first_timeout, idle_timeout, timeout)
         self._closed = False
-        headers = cluster_headers(secret)
+        headers = cluster_headers()
         self._clients = PerLoop(lambda: new_client(self._deadlines, headers), lambda client: client.aclose())
 
     @property
@@ -66,7 +65,7 @@ class ControllerEngine:
             async with aclosing(self._tried(call, end)) as deltas:
                 async for delta in deltas:
                     yield delta
-        except RuntimeError:  # httpx: the client was closed meanwhile
+        except RuntimeError:  # httpx2: the client was closed meanwhile
             self._check_open()
             raise
 
