@@ -34,9 +34,7 @@ COMMANDS = {
     "bench": Command("llava.bench.__main__", "measure what ECSO costs on this machine, beside the plain way and the machine's limit"),
     "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does"),
     "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does"),
-    "serve": Command(
-        "llava.serve.api_server", "guarded answers for any OpenAI client, from the embedded model or --engine TARGET"
-    ),
+    "serve": Command("llava.serve.api_server", "guarded answers for any OpenAI client, from the embedded model or --engine TARGET"),
 }
 
 # What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and
