@@ -8,8 +8,10 @@ Knows no route.
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -38,9 +40,16 @@ def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with a farewell before it stops to listen."""
+    """uvicorn with a farewell before it stops to listen, and for which SIGTERM is an order and no failure (exit code 0)."""
 
     leave: Leave | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in order; at once when told a second time."""
+        if sig == signal.SIGINT:
+            super().handle_exit(sig, frame)  # it raises KeyboardInterrupt in the end
+        else:
+            self.force_exit, self.should_exit = self.should_exit, True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Say farewell, then drain: running answers get the grace, new connections are refused."""

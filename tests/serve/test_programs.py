@@ -85,10 +85,10 @@ def test_the_commands_of_the_readme_serve_the_embedded_model(tmp_path: Path) -> 
                 assert [step.reply and step.reply.text for step in there.steps] == [step.reply and step.reply.text for step in here.steps]
 
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == -signal.SIGTERM or worker.returncode == 0
+        assert worker.wait(20) == 0
         assert httpx2.post(f"{home}/list_models").json() == {"models": []}
         hub.send_signal(signal.SIGTERM)
-        hub.wait(20)
+        assert hub.wait(20) == 0
     for log in logs:
         said = log.read_text(encoding="utf-8")
         assert HINT in said
@@ -111,6 +111,23 @@ def test_a_mistake_ends_a_program_at_once_with_one_sentence(module: str, words: 
     done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     last = done.stderr.strip().splitlines()[-1]
     assert (done.returncode, last.startswith("llava: "), said in last) == (code, True, True), done.stderr
+
+
+def test_a_worker_that_is_told_to_stop_finishes_its_answer(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://localhost:{port}"
+    words = ["--port", str(port), "--no-register", "--engine", "scripted:one two three four five", "--engine-option", "delay=0.2"]
+    with program("llava.serve.model_worker", *words, log=tmp_path / "log") as worker:
+        until_answers(f"{url}/worker_get_status", {"model_names": ["scripted"], "speed": 1, "queue_length": 0}, worker)
+        with httpx2.stream("POST", f"{url}/worker_generate_stream", json={"prompt": "x"}) as answer:
+            pieces = answer.iter_bytes()
+            got = next(pieces)
+            worker.send_signal(signal.SIGTERM)
+            got += b"".join(pieces)
+        assert events(got)[-1]["text"] == "xone two three four five"
+        assert worker.wait(20) == 0
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.post(f"{url}/worker_get_status")
 
 
 def test_a_taken_port_is_a_sentence() -> None:
