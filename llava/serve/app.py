@@ -8,6 +8,7 @@ Knows no route.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llava.errors import UserError
 from llava.serve.limits import Caps, Limits
@@ -28,6 +30,7 @@ from llava.serve.security import Gate, Rules
 
 Leave = Callable[[], Awaitable[None]]
 
+HEAD_SECONDS = 10.0  # in which a request's head must arrive
 GRACE = 15.0  # seconds that open streams get to end after SIGTERM
 
 
@@ -37,6 +40,43 @@ def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
     quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
     quiet["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}  # it would tell peers' addresses
     return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP, with a deadline for the head of a request: who connects and says nothing, or a byte at a time, is let go."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on waiting until a head is complete."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing to wait for."""
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self._is_waiting() and self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        elif not self._is_waiting() and self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _give_up(self) -> None:
+        self._late = None
+        if self._is_waiting():
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +105,7 @@ def server(app: FastAPI, *, grace: float = GRACE, leave: Leave | None = None, **
         "proxy_headers": False,  # a peer's address is what the socket says
         "server_header": False,
         "ws": "none",
-        "http": "h11",
+        "http": _Protocol,
         "loop": "asyncio",
         "log_level": "warning",
         "log_config": None,

@@ -1,6 +1,8 @@
 """What may be asked: every cap at its limit and one beyond."""
 
+import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 from fastapi import Request
@@ -10,6 +12,7 @@ from llava.serve.limits import Caps, body, parse
 from llava.serve.refusal import Refusal
 from llava.serve.security import Keys, Rules
 from tests.serve.asgi import ask, post
+from tests.serve.cluster import listening
 
 CAPS = Caps(body=100, body_seconds=0.05, headers=10, header_bytes=300, depth=3, values=20, digits=5)
 APP = new_app(Rules(Keys()), CAPS)
@@ -49,10 +52,8 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up() -> None:
     waiting = [JSON, ("content-length", "5")]
 
     async def slow() -> None:
-        from asyncio import sleep
-
         async def never() -> dict[str, object]:
-            await sleep(3600)
+            await asyncio.sleep(3600)
             return {}
 
         sent: list[dict[str, object]] = []
@@ -64,8 +65,6 @@ def test_a_body_that_does_not_arrive_in_time_is_given_up() -> None:
         scope = {"type": "http", "method": "POST", "path": "/echo", "headers": headers, "client": ("127.0.0.1", 1), "query_string": b""}
         await app(scope, never, send)  # type: ignore[arg-type]
         assert sent[0]["status"] == 408
-
-    import asyncio
 
     asyncio.run(slow())
 
@@ -138,3 +137,29 @@ def test_a_path_or_method_that_does_not_exist_is_said_in_our_shape() -> None:
     assert ask(APP, "GET", "/echo").error["code"] == "method_not_allowed"
     assert ask(APP, "GET", "/echo").headers["allow"] == "POST"
     assert post(APP, "/echo/", {}).status == 404
+
+
+def test_who_connects_and_says_nothing_or_a_byte_at_a_time_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.serve.app.HEAD_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with listening(APP) as url:
+            host, port = url.removeprefix("http://").split(":")
+            pairs = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+            (quiet, _), (dripping, drip), (fine, speaker) = pairs
+            speaker.write(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert (await fine.readline()).startswith(b"HTTP/1.1 404")
+            assert await quiet.read() == b""
+            drip.write(b"GET / HTTP/1.1\r\nx: ")
+            async with asyncio.timeout(5):
+                while not (dripping.at_eof() or dripping.exception()):
+                    drip.write(b"y")
+                    await asyncio.sleep(0.02)
+            speaker.write(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")  # one that finished a request is not meant
+            assert b"404" in await fine.readuntil(b"HTTP/1.1 404")
+            for _, writer in pairs:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+
+    asyncio.run(main())
