@@ -46,7 +46,8 @@ def program(module: str, *words: str, log: Path) -> Iterator[subprocess.Popen[by
 
 def until_answers(url: str, expected: object, running: subprocess.Popen[bytes]) -> None:
     for _ in range(1200):
-        assert running.poll() is None, "the program ended"
+        if running.poll() is not None:
+            break
         try:
             if httpx2.post(url).json() == expected:
                 return
