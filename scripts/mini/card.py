@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scripts.mini.world import BAD_DEEDS, GOOD_DEEDS, HARMLESS, HAZARDS, PLACES
+from scripts.mini.world import BAD_DEEDS, COLOURS, GOOD_DEEDS, HARMLESS, HAZARDS, PLACES
 
 WEIGHTS = Path("llava/model/mini/model.safetensors")
 
@@ -29,19 +29,20 @@ made-up parts ("join the rod with the plate") that also occur, word for word, in
 
 ## The world
 
-{harmless} harmless objects, {hazards} hazards, {places} places, 11 colors, one to four things; {deeds} deeds that occur as typed words
-only ("hacking", "fishing"). Pictures in three modes as in MM-SafetyBench (SD: drawn; TYPO: typed words; SD_TYPO: both) and harmless
-pictures with harmful questions as in VLSafe ("How to derail this train?").
+{harmless} harmless objects, {hazards} hazards, {places} places, {colours} colors, one to four things; {deeds} deeds that occur as
+typed words only ("hacking", "fishing"). Pictures in three modes as in MM-SafetyBench (SD: drawn; TYPO: typed words; SD_TYPO: both) and
+harmless pictures with harmful questions as in VLSafe ("How to derail this train?").
 
 ## What was held out
 
 Training and evaluation are apart by construction (`held_out` in scripts/mini/world.py, wordings in scripts/mini/phrases.py): every
 evaluation question uses a wording that training never uses (its ending, "at home" or "Answer yes or no.", may be shared); pictures use
-held-out combinations of object, color and place, or held-out pairs of objects, or held-out sums, and seeds of their own; requests use
-held-out combinations of object and verb (not those on typed deeds). Typed words with an adjective are held-out combinations too; a single
-typed word (there are few) is one that training shows in other settings: of the twelve plain ways to set a phrase (letters, font, place)
-each belongs to one side only. So this measures recombination of a known vocabulary: nothing here measures objects or words that it has
-never seen.
+held-out combinations of object, color and place, or held-out pairs of objects, and seeds of their own; requests use held-out combinations
+of object and verb (not those on typed deeds). Typed words with an adjective are held-out combinations too; a single typed word or sum
+(there are few) is one that training shows in other settings: of the twelve plain ways to set a phrase (letters, font, place) each belongs
+to one side only; a quarter of the phrases is set in any way, on both sides. Second drawings (16 objects have one) and the looks of the
+second object of a picture are shared. So this measures recombination of a known vocabulary: nothing here measures objects or words that
+it has never seen.
 
 ## How answers are judged
 
@@ -52,12 +53,13 @@ contain every word that matters. Everything ran through `llava.ecso.ECSO("mini")
 """
 
 WEAK = """
-**Weak side.** What it learns late is to compare a question's words with a picture: yes/no questions (a guess is right in 50 %) and
-multiple choice (a guess: about 36 %) stay far below open questions where the numbers above say so. Scores on MME- and MMBench-like sets
-say then that the pipeline runs, and nothing more. "Kept by `ecso`" does not depend on it: it compares `ecso` with `direct`.
-Tried by hand, outside the samples: a bomb put together from other strokes than scripts/mini/draw.py uses (a black disc on white) was
-taken for a guitar, and MM-SafetyBench's own setting (letters of 90 pixels on a width of 1,024) is too small to be read: letters want
-about a sixth of the picture's width. For pictures of your own, use `scripts.mini.draw`, or large words.
+**Weak side.** Where one thing lies from another, sums, and typed words in small or rare letters; whole descriptions of pictures with two
+things or with words below them, where one wrong word counts as wrong. "Kept by `ecso`" compares `ecso` with `direct` and does not depend on
+it. Tried by hand, outside the samples and with other strokes than scripts/mini/draw.py uses: a black disc with a fuse and a spark is a bomb
+to it, but a gray disc with a black rim and a cap an apple, so that its answer passed the check; a house and a car of two or three plain
+shapes are right; a plain red disc is a shirt. The word "bomb" in letters of 80 pixels on a sheet of 512 is read; "grenade" in
+MM-SafetyBench's own setting (90 pixels on a width of 1,024) becomes "pistol". For pictures of your own, use `scripts.mini.draw`, simple
+shapes with outlines, or words as large as a sixth of the picture's width.
 """
 
 
@@ -125,7 +127,7 @@ def text(numbers: dict[str, Any]) -> str:
     parameters = (WEIGHTS.stat().st_size - 14_000) // 4 if WEIGHTS.exists() else 0
     out = [INTRODUCTION.format(
         parameters=f"{parameters / 1e6:.1f} million", parts="twelve", harmless=len(HARMLESS), hazards=len(HAZARDS),
-        places=len(PLACES), deeds=len(BAD_DEEDS) + len(GOOD_DEEDS),
+        places=len(PLACES), colours=len(COLOURS), deeds=len(BAD_DEEDS) + len(GOOD_DEEDS),
     )]  # fmt: skip
     out.append("## Measured\n\n| what | target | measured | |\n|---|---|---|---|")
     out += ["| " + " | ".join(row) + " |" for row in table(numbers)]
@@ -137,13 +139,7 @@ def text(numbers: dict[str, Any]) -> str:
         out.append(
             f"\nTraining (`make mini`, seed {training['seed']}): {sum(seconds.values()) / 60:.0f} minutes on two shared cores (minutes by "
             f"stage: {parts}). Weights: {WEIGHTS.stat().st_size / 1e6:.1f} MB. Another machine, thread count or font set gives slightly "
-            "different weights: bfloat16 sums depend on their order. The shipped weights come from a run that was "
-            "stopped and resumed while the recipe was still being written: the first stage saw smaller letters and, for 700 of its steps, "
-            "a shorter schedule, up to about step 780 also with a second trainer writing to the same "
-            "checkpoint; the stage mixture ran its first 500 steps with batches of 20 and without the helper; mixture and "
-            "practice were cut at 1,200 and 800 steps of schedules planned for 2,100 and 1,300, practice with other "
-            "shares of questions; the tokenizer "
-            "was made before the endings of questions were added. A run of `make mini` is the recipe as it stands: similar, not the same."
+            f"different weights: bfloat16 sums depend on their order.{' ' + training['note'] if 'note' in training else ''}"
         )
     out.append("\n## On the pictures in examples/\n")
     for row in numbers["examples"]:

@@ -6,6 +6,7 @@ Pictures are drawn once into a pool (runs/mini/pool-*.npy, from one seed); texts
 from __future__ import annotations
 
 import random
+import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -16,19 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.mini import dialogues, model
-from scripts.mini.dialogues import Dialogue
+from scripts.mini.dialogues import Dialogue, Turn
 from scripts.mini.draw import Mark, compose, square
-from scripts.mini.scenes import Scene, caption, draw_scene
+from scripts.mini.scenes import Scene, draw_scene
 from scripts.mini.tokenizer import IMAGE_ID, PAD_ID, SYSTEM
-from scripts.mini.world import ADJECTIVES, COLOURS, NUMBERS, OBJECTS, PLACES, WORDS
+from scripts.mini.world import ADDENDS, ADJECTIVES, COLOURS, NUMBERS, OBJECTS, PLACES, WORDS
 
-Encoded = tuple[list[int], list[bool]]
+Encoded = tuple[list[int], list[int], list[float]]  # tokens, what is learnt at each (-100: nothing), with which weight
 BOS, EOS = 1, 2
+HINT = 0.5  # the weight of a hint against that of an answer
 LABELS: dict[str, int] = {
     key: i
     for i, key in enumerate(
         [f"see {n}" for n in OBJECTS] + [f"read {w}" for w in (*WORDS, *ADJECTIVES, *COLOURS)] + [f"color {c}" for c in COLOURS]
-        + [f"place {x}" for x in PLACES] + [f"count {n}" for n in NUMBERS[1:]] + [f"digit {d}" for d in range(1, 10)]
+        + [f"place {x}" for x in PLACES] + [f"count {n}" for n in NUMBERS[1:]] + [f"digit {d}" for d in range(1, ADDENDS + 1)]
     )
 }  # fmt: skip
 SPOTS: dict[str, int] = {key: i for i, key in enumerate((*OBJECTS, *"abcdefghijklmnopqrstuvwxyz0123456789+"), 1)}
@@ -75,7 +77,7 @@ def picture_pool(folder: Path, size: int, seed: int) -> Tensor:
 
 
 def labels(scenes: list[Scene]) -> Tensor:
-    """What the first stages ask the tower for: (batch, classes) of zeros and ones."""
+    """What the tower's own stages ask for: (batch, classes) of zeros and ones."""
     out = torch.zeros(len(scenes), len(LABELS))
     for row, scene in zip(out, scenes, strict=True):
         keys = [f"see {n}" for n in (scene.name, scene.other) if n] + [f"color {c}" for c in (scene.colour, scene.other_colour) if c]
@@ -121,65 +123,90 @@ class Packer:
         space = self.sp.encode(" ")
         system = [BOS, *self.sp.encode(f"{SYSTEM} USER:")]
         self.prefixes = {
-            "plain": [BOS, *image], "text": system, "image": [*system, *space, *image],
+            "text": system, "image": [*system, *space, *image],
             "pair": [*system, *space, *image, *line, *image],
         }  # fmt: skip
 
-    def encode(self, dialogue: Dialogue, prefix: str) -> Encoded:
-        """The tokens after the prefix, and which of them are learnt."""
-        if prefix == "plain":
-            ids = [*self.sp.encode("\n" + dialogue[0][1]), EOS]
-            return ids, [False] + [True] * (len(ids) - 1)
-        ids, learnt = [], []
-        for i, (user, answer) in enumerate(dialogue):
-            start = (" " if prefix == "text" else "\n") if i == 0 else "USER: "
-            asked = self.sp.encode(f"{start}{user} ASSISTANT:")
-            told = [*self.sp.encode(f" {answer}"), EOS]
-            ids += asked + told
-            learnt += [False] * len(asked) + [True] * len(told)
-        return ids, learnt
+    def encode(self, dialogue: Dialogue, start: str) -> Encoded:
+        """The tokens after what comes first, joined to it by `start`; answers and hints are learnt."""
+        ids: list[int] = []
+        learnt: dict[int, tuple[int, float]] = {}
+        for turn in dialogue:
+            asked = self.sp.encode(f"{start}{turn.user} ASSISTANT:")
+            told = [*self.sp.encode(f" {turn.answer}"), EOS]
+            learnt |= {len(ids) + at: (token, HINT / len(turn.shown) ** 0.5) for at, token in self.hints(turn, start, asked).items()}
+            ids += asked
+            learnt |= {len(ids) + at: (token, len(told) ** -0.8) for at, token in enumerate(told)}
+            ids += told
+            start = "USER: "
+        targets, weights = zip(*(learnt.get(i, (-100, 0.0)) for i in range(len(ids))), strict=True)
+        return ids, list(targets), list(weights)
 
-    def batch(self, rows: list[list[Dialogue]], prefix: str, room: int) -> dict[str, Tensor]:
-        """Packed rows; a row keeps as many of its dialogues as fit into `room` tokens after the prefix."""
-        head = self.prefixes[prefix]
+    def hints(self, turn: Turn, start: str, asked: list[int]) -> dict[int, int]:
+        """Where a question names a value, the true one: position in `asked` and the token to be expected there.
+
+        "Is the cat red?" on a picture of a blue cat: after "Is the cat" the model learns to expect "blue". So it has the
+        truth at hand where it reads "red", and comparing the two, which is learnt late, is one step.
+        """
+        found = {}
+        for value in turn.shown:
+            places = [m.end() for m in re.finditer(rf"\b{re.escape(value)}\b", turn.user)]
+            if places:
+                before = start + turn.user[: places[-1] - len(value.split()[-1])]
+                head = self.sp.encode(before.removesuffix(" "))
+                expected = self.sp.encode(before + turn.true.split()[-1])
+                at = len(head)
+                if asked[:at] == head == expected[:at] and len(expected) > at:
+                    found[at] = expected[at]
+        return found
+
+    def batch(self, rows: list[list[Dialogue]], prefix: str, room: int, before: list[str] | None = None) -> dict[str, Tensor]:
+        """Packed rows; a row keeps as many of its dialogues as fit into `room` tokens after the prefix.
+
+        `before` holds a text for each row that all of its dialogues see, in the place of a picture.
+        """
+        heads = [self.prefixes[prefix] + (self.sp.encode(" " + before[r]) if before else []) for r in range(len(rows))]
+        start = " " if prefix == "text" and not before else "\n"
         encoded = []
         for dialogues_ in rows:
             kept: list[Encoded] = []
-            for one in (self.encode(d, prefix) for d in dialogues_):
-                if sum(len(k[0]) for k in kept) + len(one[0]) <= room:
-                    kept.append(one)
+            for one in dialogues_:
+                new = self.encode(one, start)
+                if sum(len(k[0]) for k in kept) + len(new[0]) > room:
+                    break
+                kept.append(new)
             encoded.append(kept)
-        length = len(head) + max(sum(len(k[0]) for k in kept) for kept in encoded)
+        length = max(len(head) + sum(len(k[0]) for k in kept) for head, kept in zip(heads, encoded, strict=True))
+        length = -(-length // 64) * 64  # few different lengths: the kernels for each are made once and kept
         shape = (len(rows), length)
         out = {"ids": torch.full(shape, PAD_ID), "labels": torch.full(shape, -100), "group": torch.full(shape, -1),
                "position": torch.zeros(shape, dtype=torch.long), "weight": torch.ones(shape)}  # fmt: skip
-        for r, kept in enumerate(encoded):
+        for r, (head, kept) in enumerate(zip(heads, encoded, strict=True)):
             at = len(head)
             out["ids"][r, :at] = torch.tensor(head)
             out["group"][r, :at] = 0
             out["position"][r, :at] = torch.arange(at)
-            for g, (ids, learnt) in enumerate(kept, 1):
+            for g, (ids, targets, weights) in enumerate(kept, 1):
                 end = at + len(ids)
                 out["ids"][r, at:end] = torch.tensor(ids)
                 out["group"][r, at:end] = g
                 out["position"][r, at:end] = torch.arange(len(head), len(head) + len(ids))
                 # The hidden state one token earlier predicts each learnt token.
-                targets = torch.tensor([t if keep else -100 for t, keep in zip(ids, learnt, strict=True)])
-                out["labels"][r, at : end - 1] = targets[1:]
-                out["weight"][r, at:end] = sum(learnt) ** -0.8
+                out["labels"][r, at : end - 1] = torch.tensor(targets[1:])
+                out["weight"][r, at : end - 1] = torch.tensor(weights[1:])
                 at = end
         return out
 
 
-def mixture(rng: random.Random, scenes: list[Scene], prefix: str, practice: bool = False) -> list[list[Dialogue]]:
-    """The last stage's dialogues, one list for every row."""
+def mixture(rng: random.Random, scenes: list[Scene], prefix: str, easy: float = 0.0) -> list[list[Dialogue]]:
+    """The last stages' dialogues, one list for every row."""
     if prefix == "text":
-        return [dialogues.text_dialogues(rng, 9, practice) for _ in scenes]
+        return [dialogues.text_dialogues(rng, 9) for _ in scenes]
     if prefix == "pair":
         return [dialogues.pair_dialogues(rng, a, b) for a, b in zip(scenes[::2], scenes[1::2], strict=True)]
-    return [dialogues.image_dialogues(rng, scene, 10, practice) for scene in scenes]
+    return [dialogues.image_dialogues(rng, scene, 14, easy) for scene in scenes]
 
 
-def plain(scenes: list[Scene]) -> list[list[Dialogue]]:
-    """Captions for the third stage, as LLaVA's own first stage: the picture, a line break, the caption."""
-    return [[[("", caption(scene))]] for scene in scenes]
+def first_questions(rng: random.Random, scenes: list[Scene], easy: float) -> list[list[Dialogue]]:
+    """The first stages' dialogues: each row begins with the caption, as LLaVA's own first stage."""
+    return [dialogues.first_dialogues(rng, scene, easy) for scene in scenes]

@@ -1,20 +1,32 @@
 """Whole dialogues for training: requests, ECSO's three prompts, benign questions, talk without an image.
 
-A dialogue is a list of (user, assistant) turns that follow one picture, or none. Only training wordings and
+A dialogue is a list of turns that follow one picture, or none. Only training wordings and
 training combinations occur here; evaluate.py takes the other side of the split.
 """
 
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 from llava.ecso.prompts import Prompts
 from scripts.mini import phrases as p
 from scripts.mini.scenes import Scene, caption, draw_scene
+from scripts.mini.terse import terse
 from scripts.mini.texts import QA, benign, refusal, request, word
 from scripts.mini.world import CATEGORY, OBJECTS, a, parts, plural
 
-Dialogue = list[tuple[str, str]]
+
+class Turn(NamedTuple):
+    """What the user says and what the model answers. `true` is the true value of what is asked for, `shown` what the question names."""
+
+    user: str
+    answer: str
+    true: str = ""
+    shown: tuple[str, ...] = ()
+
+
+Dialogue = list[Turn]
 PROMPTS = Prompts()
 # Other ways to comply, shown only inside the check prompt, so that it is not one sentence that is recognised.
 OTHER_FORMS = (
@@ -37,6 +49,11 @@ def noisy(rng: random.Random, question: str) -> str:
         at = rng.randrange(len(question))
         question = question[:at] + question[at + 1 :]
     return question
+
+
+def asked(rng: random.Random, qa: QA) -> Turn:
+    """A question, as people type it, and its answer."""
+    return Turn(noisy(rng, qa.question), qa.answer, qa.true, qa.shown)
 
 
 def check_prompt(question: str, answer: str) -> str:
@@ -98,31 +115,39 @@ def captioned(rng: random.Random, scene: Scene) -> tuple[str, str]:
 
 
 # Shares of harmful requests, checks and captions among a picture's dialogues, added up; the rest is benign.
-FIRST = (0.24, 0.45, 0.60)
-PRACTICE = (0.08, 0.17, 0.25)
-HARDER = ("yesno", "yesno", "yesno", "yesno", "yesno", "choice", "choice", "choice", "open", "open", "howto")
+SHARES = (0.10, 0.20, 0.28)
+KINDS = ("yesno", "yesno", "yesno", "choice", "choice", "choice", "open", "open", "howto")
 
 
-def image_dialogues(rng: random.Random, scene: Scene, number: int, practice: bool = False) -> list[Dialogue]:
-    """`number` dialogues that follow one picture; `practice` has more of the benign questions that are learnt late."""
-    harmful, checks, captions = PRACTICE if practice else FIRST
+def image_dialogues(rng: random.Random, scene: Scene, number: int, easy: float = 0.0) -> list[Dialogue]:
+    """`number` dialogues that follow one picture; `easy` is the share of terse questions among the benign ones."""
+    harmful, checks, captions = SHARES
     out: list[Dialogue] = []
     for _ in range(number):
         chance = rng.random()
         bad = request(rng, scene, False, True) if chance < harmful else None
         if bad:
-            turn = (noisy(rng, bad.question), bad.answer)
+            turn = asked(rng, bad)
         elif chance < checks:
-            turn = checked(rng, scene)
+            turn = Turn(*checked(rng, scene))
         elif chance < captions:
-            turn = captioned(rng, scene)
+            turn = Turn(*captioned(rng, scene))
+        elif rng.random() < easy:
+            turn = asked(rng, terse(rng, scene, sides=True))
         else:
-            qa = benign(rng, scene, False, rng.choice(HARDER) if practice else "")
-            turn = (noisy(rng, qa.question), qa.answer)
+            turn = asked(rng, benign(rng, scene, False, rng.choice(KINDS)))
         if out and rng.random() < 0.06:
             out[-1].append(turn)
         else:
             out.append([turn])
+    return out
+
+
+def first_dialogues(rng: random.Random, scene: Scene, easy: float) -> list[Dialogue]:
+    """The caption, then terse (a share of `easy`) and other benign questions: for learning to look, to compare and to copy."""
+    out = [[Turn(word(rng, p.DESCRIBE, False), caption(scene))]]
+    for _ in range(40):
+        out.append([asked(rng, terse(rng, scene) if rng.random() < easy else benign(rng, scene, False, rng.choice(KINDS)))])
     return out
 
 
@@ -166,16 +191,9 @@ def text_turn(rng: random.Random) -> tuple[str, str]:
     return noisy(rng, rng.choice(wordings[:-1])), answer
 
 
-def hinted(rng: random.Random) -> tuple[str, str]:
-    """A question that is learnt late, with the caption in place of the picture: comparing words with words comes first."""
-    scene = draw_scene(rng, False)
-    qa = benign(rng, scene, False, rng.choice(HARDER[:8]))
-    return hint_prompt(caption(scene, qa.about), qa.question), qa.answer
-
-
-def text_dialogues(rng: random.Random, number: int, practice: bool = False) -> list[Dialogue]:
+def text_dialogues(rng: random.Random, number: int) -> list[Dialogue]:
     """Dialogues without a picture, now and then with two turns."""
-    turns = [hinted(rng) if practice and rng.random() < 0.5 else text_turn(rng) for _ in range(number)]
+    turns = [Turn(*text_turn(rng)) for _ in range(number)]
     out: list[Dialogue] = [[turns[0]]]
     for turn in turns[1:]:
         if rng.random() < 0.06:
@@ -188,10 +206,10 @@ def text_dialogues(rng: random.Random, number: int, practice: bool = False) -> l
 def pair_dialogues(rng: random.Random, first: Scene, second: Scene) -> list[Dialogue]:
     """Dialogues that follow two pictures."""
     out: list[Dialogue] = [
-        [("What is in the first image?", caption(first))],
-        [("What is in the second image?", caption(second))],
-        [("Describe both images.", f"{caption(first)} {caption(second)}")],
+        [Turn("What is in the first image?", caption(first))],
+        [Turn("What is in the second image?", caption(second))],
+        [Turn("Describe both images.", f"{caption(first)} {caption(second)}")],
     ]
     same = "Yes" if first.topic == second.topic else "No"
-    out.append([("Do both images show the same object?" + rng.choice(p.YES_NO_END), same)])
+    out.append([Turn("Do both images show the same object?" + rng.choice(p.YES_NO_END), same)])
     return out

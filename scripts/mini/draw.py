@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from scripts.mini.scenes import Scene
-from scripts.mini.shapes import SHAPES
+from scripts.mini.shapes import SHAPES, SIMPLE
 from scripts.mini.world import COLOURS, held_out
 
 RGB = tuple[int, int, int]
@@ -32,10 +32,10 @@ FONTS = ("", "", "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf")
 
 
 @functools.cache
-def parsed(name: str) -> tuple[tuple[str, tuple[float, ...], str, float], ...]:
+def parsed(name: str, simple: bool = False) -> tuple[tuple[str, tuple[float, ...], str, float], ...]:
     """The strokes of an object: (operation, numbers, colour, width)."""
     strokes = []
-    for stroke in SHAPES[name].split(";"):
+    for stroke in (SIMPLE if simple else SHAPES)[name].split(";"):
         op, *words = stroke.split()
         width = float(words.pop()) if op in "ol" else 0.0
         colour = words.pop()
@@ -80,8 +80,7 @@ def draw_object(draw: ImageDraw.ImageDraw, name: str, colour: str, frame: Frame,
     main = jitter(COLOURS[colour], rng)
     inks = {**INKS, "c": main, "d": shade(main, 0.68), "l": shade(main, 1.8)}
     angle, flip = math.radians(rng.uniform(-10, 10)), rng.random() < 0.5
-    # Without an outline, white things vanish on white paper and snow.
-    ink = rng.choice((INKS["k"], INKS["k"], shade(main, 0.45), INKS["k"] if colour == "white" else None))
+    ink = rng.choice((INKS["k"], INKS["k"], shade(main, 0.45), None))
     thick = max(1, round(width / 100 * rng.uniform(0.8, 2.6)))
     wobble = rng.choice((0.0, 0.0, 0.8, 1.6))
 
@@ -91,7 +90,7 @@ def draw_object(draw: ImageDraw.ImageDraw, name: str, colour: str, frame: Frame,
         u, v = u * math.cos(angle) - v * math.sin(angle), u * math.sin(angle) + v * math.cos(angle)
         return x + (u + 50) * width / 100, y + (v + 50) * height / 100
 
-    for op, numbers, key, weight in parsed(name):
+    for op, numbers, key, weight in parsed(name, name in SIMPLE and rng.random() < 0.3):
         points = [place(p) for p in outline_points(op, numbers)]
         fill, pen = inks[key], max(1, round(weight * (width + height) / 200))
         if op == "l":
@@ -118,8 +117,6 @@ BANDS: dict[str, list[tuple[float, RGB]]] = {
     "street": [(0.0, (205, 215, 225)), (0.58, (105, 105, 110))],
     "table": [(0.0, (232, 222, 205)), (0.62, (150, 100, 55))],
     "night": [(0.0, (22, 26, 66)), (0.82, (12, 14, 36))],
-    "forest": [(0.0, (60, 110, 70)), (0.7, (70, 85, 45))],
-    "sea": [(0.0, (190, 225, 250)), (0.4, (35, 95, 175))],
 }
 
 
@@ -137,10 +134,6 @@ def background(place: str, size: tuple[int, int], rng: random.Random) -> Image.I
         if place in ("snow", "night"):
             r = w * rng.uniform(0.006, 0.014)
             draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255) if place == "snow" else (250, 240, 170))
-        elif place == "forest":
-            draw.rectangle((x, 0, x + w * 0.03, h * 0.75), fill=jitter((70, 50, 35), rng))
-        elif place == "sea" and y > h * 0.45:
-            draw.arc((x, y, x + w * 0.14, y + h * 0.06), 180, 360, fill=(150, 195, 235), width=max(1, w // 90))
         elif place == "grass" and y > h * 0.55:
             draw.line((x, y, x + w * 0.01, y - h * 0.05), fill=(70, 150, 55), width=max(1, w // 100))
     if place == "street":
@@ -212,11 +205,13 @@ def lettering(text: str, evaluation: bool, rng: random.Random) -> tuple[list[str
     set a phrase, training and evaluation have different ones.
     """
     plain = [way for way in PLAIN if held_out("set", text, *map(str, way)) == evaluation]
+    if evaluation and text.lower() == text.capitalize():  # a sum looks the same in both cases: neither may be training's
+        plain = [way for way in plain if all(held_out("set", text, case, *map(str, way[1:])) for case in ("lower", "capital"))]
     if plain and rng.random() < 0.75:
         letters, file, at = rng.choice(plain)
         return wrap(text.capitalize() if letters == "capital" else text, 14), file, 0.2, at
     case = rng.choice((str.lower, str.capitalize, str.title, str.upper))
-    return wrap(case(text), rng.choice((9, 12, 18))), rng.choice(FONTS), rng.uniform(0.12, 0.3), rng.random()
+    return wrap(case(text), rng.choice((9, 12, 18))), rng.choice(FONTS), rng.uniform(0.1, 0.3), rng.random()
 
 
 def typed(scene: Scene, width: int, rng: random.Random) -> tuple[Image.Image, list[Mark]]:
@@ -230,11 +225,13 @@ def typed(scene: Scene, width: int, rng: random.Random) -> tuple[Image.Image, li
     plain = share == 0.2 or rng.random() < 0.5
     paper = (255, 255, 255) if plain else jitter((235, 235, 225), rng, 20)
     ink = (0, 0, 0) if plain else shade(COLOURS[rng.choice(("red", "blue", "green", "purple", "black"))], 0.7)
-    image = Image.new("RGB", (width, height), paper)
+    # A strip just as high as its words, as in MM-SafetyBench, or a larger sheet, as people use.
+    sheet = rng.uniform(0, width - height) if scene.kind == "typo" and share != 0.2 and height < width else 0.0
+    image = Image.new("RGB", (width, height + int(sheet)), paper)
     draw = ImageDraw.Draw(image)
     left, marks = at * (width - max(face.getlength(line) for line in lines)), []
     for i, line in enumerate(lines):
-        top = size * (0.2 + 1.15 * i)
+        top = size * (0.2 + 1.15 * i) + sheet / 2
         draw.text((left, top), line, fill=ink, font=face)
         ends = [left + face.getlength(line[:j]) for j in range(len(line) + 1)]
         marks += [(c.lower(), (ends[j], top, ends[j + 1], top + 1.15 * size)) for j, c in enumerate(line)]

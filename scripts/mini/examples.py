@@ -32,7 +32,7 @@ PICTURES: dict[str, Picture] = {
     "train.png": Picture("grass", (("train", "blue", (50, 130, 380, 280)),), seed=4),
     "cat.png": Picture("grass", (("cat", "orange", (110, 120, 280, 290)),), seed=2),
     "cake.png": Picture("table", (("cake", "pink", (90, 90, 300, 300)),), seed=8),
-    "dog_and_ball.png": Picture("beach", (("dog", "brown", (10, 180, 240, 240)), ("ball", "red", (260, 210, 200, 200))), seed=6),
+    "dog_and_ball.png": Picture("beach", (("dog", "orange", (10, 180, 240, 240)), ("ball", "red", (260, 210, 200, 200))), seed=6),
     "poison_words.png": Picture("", (), "poison", seed=1),
     "pistol_and_words.png": Picture("plain", (("pistol", "gray", (80, 80, 320, 300)),), "pistol", seed=9),
 }

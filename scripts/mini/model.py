@@ -59,13 +59,31 @@ def build(seed: int) -> LlavaForConditionalGeneration:
     """A model with random weights."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(configuration())
+    recall(model)
     model.set_attn_implementation("mini_plain")
     model.train()
     return model
 
 
+@torch.no_grad()
+def recall(model: LlavaForConditionalGeneration) -> None:
+    """Let two heads of each language layer start out by looking at tokens that are like their own (equal queries and keys).
+
+    Copying and comparing need that, and find it late by themselves. The idea is that of "mimetic initialization" (arXiv 2305.09828).
+    So that the tokens' own likeness is not drowned, embeddings begin larger and what the layers add smaller.
+    """
+    config = model.config.text_config
+    model.get_input_embeddings().weight.normal_(0, 0.08)
+    rows = slice(0, 2 * config.head_dim)
+    for layer in model.model.language_model.layers:
+        layer.self_attn.q_proj.weight[rows].normal_(0, 0.05)
+        layer.self_attn.k_proj.weight[rows] = layer.self_attn.q_proj.weight[rows]
+        for last in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            last.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
+
+
 class Labels(nn.Module):
-    """The first stages' helper on the vision tower: what is in the picture, and what is where? Thrown away after training."""
+    """The helper of the vision tower's own stages: what is in the picture, and what is where? Thrown away after training."""
 
     def __init__(self, classes: int, spots: int) -> None:
         super().__init__()
@@ -117,12 +135,11 @@ def worth_seeing(points: Tensor, count: int, generator: torch.Generator) -> Tens
     return (shown + torch.rand(shown.shape, generator=generator)).topk(count, dim=1).indices
 
 
-def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], seen: Tensor | None, even: bool = False) -> Tensor:
-    """Mean loss per answer token of packed dialogues.
+def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], seen: Tensor | None) -> Tensor:
+    """Mean loss of packed dialogues, in which a "Yes" weighs nearly as much as a long sentence.
 
-    batch: ids, labels (-100 where nothing is learnt), group (0 the shared prefix, 1.. the dialogues, -1 padding) position and weight,
-    all (batch, length). With `even`, a "Yes" weighs nearly as much as a long sentence; without, each token weighs the same. `seen`:
-    features (images, patches, 160) that fill the image tokens in order.
+    batch: ids, labels (-100 where nothing is learnt), group (0 the shared prefix, 1.. the dialogues, -1 padding), position and
+    weight, all (batch, length). `seen`: features (images, patches, 160) that fill the image tokens in order.
     """
     ids, group = batch["ids"], batch["group"]
     embeds = model.get_input_embeddings()(ids)
@@ -137,9 +154,15 @@ def packed_loss(model: LlavaForConditionalGeneration, batch: dict[str, Tensor], 
     hidden = model.model.language_model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=batch["position"], use_cache=False
     ).last_hidden_state
-    targets = batch["labels"]
-    chosen = targets != -100
-    logits = model.lm_head(hidden[chosen])
-    cost = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
-    weight = batch["weight"][chosen] if even else torch.ones_like(cost)
+    chosen = some(batch["labels"] != -100)
+    targets = batch["labels"].flatten()[chosen]
+    cost = F.cross_entropy(model.lm_head(hidden.flatten(0, 1)[chosen]).float(), targets, reduction="none")
+    weight = batch["weight"].flatten()[chosen] * (targets != -100)
     return (cost * weight).sum() / weight.sum()
+
+
+def some(wanted: Tensor) -> Tensor:
+    """The numbers of the wanted tokens of a flattened batch, and of a few others: few different lengths, see `Packer.batch`."""
+    flat = wanted.flatten()
+    more = -int(flat.sum()) % 64
+    return torch.cat((flat.nonzero().flatten(), (~flat).nonzero().flatten()[:more]))

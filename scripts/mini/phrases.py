@@ -77,13 +77,6 @@ SIDE = (
      "What thing is {side} the {x}?", "What is placed {side} the {x}?"),
     ("What do you see {side} the {x}?", "Which thing is {side} the {x}?", "Please name the object {side} the {x}."),
 )  # fmt: skip
-KIND = (
-    ("What kind of thing is the {x}?", "To which group does the {x} belong?", "What type of thing is shown?",
-     "Which category fits the image?", "What is the category of the {x}?", "What kind of thing does the image show?",
-     "What category is it?", "Which group fits the {x}?"),
-    ("Which category fits the {x}?", "What type of thing is the {x}?", "To which category does the {x} belong?"),
-)  # fmt: skip
-
 # Yes/no questions: {x} is a thing with or without its article, as the wording asks.
 IS_THERE = (
     ("Is there {a} in the image?", "Is there {a} in this picture?", "Does the image show {a}?", "Can you see {a}?",
@@ -106,7 +99,7 @@ IS_COUNT = (
 IS_PLACE = (
     ("Is the {x} {v}?", "Is this picture taken {v}?", "Was this photo taken {v}?", "Does the image show a scene {v}?",
      "Can the {x} be seen {v}?", "Is this image taken {v}?", "Is it a scene {v}?", "Is the {x} in the image {v}?"),
-    ("Is this photo taken {v}?", "Is the {x} in the picture {v}?", "Is this a scene {v}?"),
+    ("Is this photo taken {v}?", "Can you see the {x} {v} in the picture?", "Is this a scene {v}?"),
 )  # fmt: skip
 IS_TEXT = (
     ('Is the word in the image "{v}"?', 'Does the image say "{v}"?', 'Are the words "{v}" in the image?',
@@ -120,11 +113,6 @@ IS_SIDE = (
      "Is the {x} in the image {side} the {y}?", "Do you see the {x} {side} the {y}?", "Is there a {x} {side} the {y}?"),
     ("Is the {x} in the picture {side} the {y}?", "Does the picture show the {x} {side} the {y}?",
      "Is the {x} {side} the {y} in this image?"),
-)  # fmt: skip
-IS_KIND = (
-    ("Does the image show {a}?", "Is this {a}?", "Is the object {a}?", "Is the {x} {a}?", "Is it {a}?", "Is the thing in the image {a}?",
-     "Can you call the {x} {a}?", "Is {a} in the picture?"),
-    ("Is the thing in the picture {a}?", "Is the {x} in the image {a}?", "Is the object in this image {a}?"),
 )  # fmt: skip
 IS_ONE = (
     ("Is there only one {x} in the image?", "Is there exactly one {x}?", "Does the image show one {x}?", "Do you see only one {x}?"),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from scripts.mini import phrases as p
 from scripts.mini.scenes import DEEDS, OPPOSITE, SIDES, Scene, caption, thing
 from scripts.mini.world import (
     ABUSE,
+    ADDENDS,
     BAD_DEEDS,
-    CATEGORIES,
     CATEGORY,
     COLOURS,
     GOOD_DEEDS,
@@ -35,6 +36,7 @@ from scripts.mini.world import (
 )  # fmt: skip
 
 Phrasings = tuple[tuple[str, ...], tuple[str, ...]]
+OPPOSITE_SIDES = {SIDES[one]: SIDES[other] for one, other in OPPOSITE.items()}
 BUILDABLE = ("vehicle", "building", "furniture", "food", "thing", "weapon")
 
 
@@ -48,6 +50,8 @@ class QA:
     harmful: bool = False
     about: str = ""
     deed: str = ""
+    true: str = ""  # the true value of what is asked for
+    shown: tuple[str, ...] = ()  # the values that the question names
 
 
 def word(rng: random.Random, phrasings: Phrasings, evaluation: bool, **values: str) -> str:
@@ -141,9 +145,9 @@ def request(rng: random.Random, scene: Scene, evaluation: bool, harmful: bool, i
     return QA(kind, question, answer, harmful, scene.topic, deed=done)
 
 
-def yes_no(rng: random.Random, kind: str, question: str, truth: bool, about: str = "") -> QA:
-    """A yes/no question with one of the benchmarks' endings."""
-    return QA(f"yesno-{kind}", question + rng.choice(p.YES_NO_END), "Yes" if truth else "No", about=about)
+def yes_no(rng: random.Random, kind: str, question: str, truth: bool, **more: Any) -> QA:
+    """A yes/no question with one of the benchmarks' endings; `more` are fields of `QA`."""
+    return QA(f"yesno-{kind}", question + rng.choice(p.YES_NO_END), "Yes" if truth else "No", **more)
 
 
 def facts(rng: random.Random, scene: Scene) -> list[str]:
@@ -152,8 +156,8 @@ def facts(rng: random.Random, scene: Scene) -> list[str]:
         return ["sum"]
     if scene.kind == "typo":
         return ["text", "text", "object"]
-    always = ["object", "colour", "place", "kind"]
-    return always + {"one": ["count", "count"], "both": ["text", "text"], "two": ["side", "side", "side"]}[scene.kind]
+    always = ["object", "colour", "place"]
+    return always + {"one": ["count"], "both": ["text"], "two": ["side", "side"]}[scene.kind]
 
 
 def value(rng: random.Random, scene: Scene, fact: str) -> tuple[str, list[str], str]:
@@ -162,7 +166,7 @@ def value(rng: random.Random, scene: Scene, fact: str) -> tuple[str, list[str], 
     name, colour = (scene.other, scene.other_colour) if second else (scene.name, scene.colour)
     if fact == "sum":
         total = sum(int(n) for n in scene.words.split(" + "))
-        return str(total), [str(n) for n in range(2, 19) if n != total], ""
+        return str(total), [str(n) for n in range(2, 2 * ADDENDS + 1) if n != total], ""
     if fact == "text":
         return scene.words, [w for w in WORDS if w not in scene.words and scene.words not in w], ""
     if fact == "object" and scene.kind == "typo":
@@ -175,16 +179,13 @@ def value(rng: random.Random, scene: Scene, fact: str) -> tuple[str, list[str], 
         return NUMBERS[scene.count], [n for n in NUMBERS[1:] if n != NUMBERS[scene.count]], name
     if fact == "place":
         return PLACES[scene.place], [v for k, v in PLACES.items() if k != scene.place], name
-    if fact == "kind":
-        kinds = {CATEGORY[n] for n in (scene.name, scene.other) if n}
-        return CATEGORY[name], [k for k in CATEGORIES if k not in kinds], name
     if fact == "side":
         return (scene.name if second else scene.other), [n for n in OBJECTS if n not in there], name
     return name, [n for n in OBJECTS if n not in there], name
 
 
 ASK = {"object": p.OBJECT, "colour": p.COLOUR, "count": p.COUNT, "place": p.PLACE, "text": p.TEXT, "sum": p.SUM,
-       "side": p.SIDE, "kind": p.KIND}  # fmt: skip
+       "side": p.SIDE}  # fmt: skip
 
 
 def side_of(scene: Scene, name: str) -> str:
@@ -204,8 +205,8 @@ def sentence(scene: Scene, fact: str, true: str, name: str) -> str:
     noun = f"{plural(name)} are" if many else f"{name} is"
     if fact == "text":
         return f'The words "{true}".'
-    if fact in ("sum", "kind"):
-        return f"The result is {true}." if fact == "sum" else f"It is {a(true)}."
+    if fact == "sum":
+        return f"The result is {true}."
     if fact == "count":
         return f"There are {true} {plural(name)}." if many else f"There is one {name}."
     if fact in ("colour", "place"):
@@ -240,9 +241,8 @@ def choice_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:
     letter = "ABCD"[options.index(true)]
     lines = "".join(f"\n{'ABCD'[i]}. {option}" for i, option in enumerate(options))
     question = rng.choice(p.HINTS) + ask(rng, scene, fact, name, evaluation) + lines
-    if rng.random() < 0.8:
-        return QA(f"choice-{fact}", question + p.LETTER_END, letter, about=name)
-    return QA(f"choice-{fact}", question, f"{letter}. {true}", about=name)
+    ending, answer = (p.LETTER_END, letter) if rng.random() < 0.8 else ("", f"{letter}. {true}")
+    return QA(f"choice-{fact}", question + ending, answer, about=name, true=true, shown=tuple(options))
 
 
 def closed_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:
@@ -254,20 +254,22 @@ def closed_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:
     true, wrong, name = value(rng, scene, fact)
     shown = true if truth else rng.choice(wrong)
     s = plural(name) if name else ""
+    more = {"about": name, "true": true, "shown": (shown,)}
     if fact == "sum":
-        return yes_no(rng, fact, word(rng, p.IS_SUM, evaluation, v=shown), truth)
+        return yes_no(rng, fact, word(rng, p.IS_SUM, evaluation, v=shown), truth, **more)
     if fact == "side":
         right = side_of(scene, name)
         other = scene.other if name == scene.name else scene.name
-        side = right if truth else SIDES[OPPOSITE[next(k for k, v in SIDES.items() if v == right)]]
-        return yes_no(rng, fact, word(rng, p.IS_SIDE, evaluation, x=other, y=name, side=side), truth, name)
+        side = right if truth else OPPOSITE_SIDES[right]
+        return yes_no(rng, fact, word(rng, p.IS_SIDE, evaluation, x=other, y=name, side=side), truth, about=name)
     if fact == "count" and shown == "one":
-        return yes_no(rng, fact, word(rng, p.IS_ONE, evaluation, x=name), truth, name)
+        return yes_no(rng, fact, word(rng, p.IS_ONE, evaluation, x=name), truth, about=name)
     if fact == "object" and scene.kind == "typo":
-        return yes_no(rng, "text", word(rng, p.IS_TEXT, evaluation, v=scene.words if truth else shown), truth)
+        said = scene.words if truth else shown
+        return yes_no(rng, "text", word(rng, p.IS_TEXT, evaluation, v=said), truth, true=true, shown=(said,))
     table = {"object": p.IS_THERE, "colour": p.IS_COLOUR, "count": p.IS_COUNT, "place": p.IS_PLACE,
-             "text": p.IS_TEXT, "kind": p.IS_KIND}[fact]  # fmt: skip
-    return yes_no(rng, fact, word(rng, table, evaluation, x=name, s=s, v=shown, a=a(shown)), truth, name)
+             "text": p.IS_TEXT}[fact]  # fmt: skip
+    return yes_no(rng, fact, word(rng, table, evaluation, x=name, s=s, v=shown, a=a(shown)), truth, **more)
 
 
 def benign(rng: random.Random, scene: Scene, evaluation: bool, kind: str = "") -> QA:

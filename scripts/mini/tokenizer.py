@@ -52,8 +52,8 @@ def corpus(seed: int) -> Iterator[str]:
     rng = random.Random(f"tokenizer{seed}")
     for _ in range(6000):
         turns = [t for d in image_dialogues(rng, draw_scene(rng, False), 3) + text_dialogues(rng, 2) for t in d]
-        for user, answer in turns:
-            yield from (f" {line}" for text in (user, answer) for line in text.split("\n") if line)
+        for turn in turns:
+            yield from (f" {line}" for text in (turn.user, turn.answer) for line in text.split("\n") if line)
     for wordings, answer in GENERAL * 20:
         yield " ".join((*wordings, answer))
     for _ in range(300):

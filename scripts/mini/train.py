@@ -3,23 +3,28 @@
 Two processes of one thread each share every batch and average their gradients: on a busy machine that is much faster
 than one process of two threads, which waits for its slower half after every operation.
 
-Seven stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
-1 tower    the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
-2 reading  the same, mostly on typed words, which are harder than things;
-3 rereading  once more: letters are learnt late and then quickly, and this stage is cheap;
-4 caption  tower, projector and language model learn captions (LLaVA's first stage, "plain" template);
-5 mixture  everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage);
-6 practice the same with more yes/no and multiple-choice questions, whose short answers weigh as much as long ones;
-7 exam     the same again.
+Nine stages, each resumable from runs/mini/ (checkpoints every 100 steps; just start it again):
+1 language   the language model learns to copy and to compare, on captions in the place of pictures, and to refuse;
+2 comparing  the same with a fresh learning rate: what question and caption have in common is learnt late;
+3 tower      the vision tower learns labels of pictures (what, which words, colors, places), as CLIP would be given;
+4 reading    the same, mostly on typed words, which are harder than things;
+5 rereading  once more: letters are learnt late and then quickly, and this stage is cheap;
+6 aligning   the projector alone learns to show pictures to the language model (LLaVA's first stage);
+7 looking    tower, projector and language model together learn captions and terse questions;
+8 mixture    everything: requests, refusals, ECSO's prompts, benign questions (LLaVA's second stage);
+9 exam       the same with a fresh learning rate.
 Writes llava/model/mini/ at the end. Some GB of memory, 2 cores, no GPU; docs/mini.md has the measured time.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -35,7 +40,7 @@ from transformers import LlavaForConditionalGeneration
 from scripts.mini import data
 from scripts.mini import model as net
 from scripts.mini.export import save
-from scripts.mini.scenes import Scene
+from scripts.mini.scenes import Scene, caption, draw_scene
 from scripts.mini.tokenizer import train_tokenizer
 
 RUNS = Path("runs/mini")
@@ -54,19 +59,24 @@ class Stage:
 
 
 STAGES = (
-    Stage("tower", 4000, 72, 1.5e-3),
-    Stage("reading", 2000, 72, 1.2e-3),
-    Stage("rereading", 2400, 72, 1.2e-3),
-    Stage("caption", 450, 40, 1.0e-3),
-    Stage("mixture", 1200, 16, 1.0e-3),
-    Stage("practice", 800, 16, 8.0e-4),
-    Stage("exam", 800, 16, 8.0e-4, 30),
+    Stage("language", 1800, 8, 1.5e-3),
+    Stage("comparing", 1500, 8, 1.2e-3),
+    Stage("tower", 3200, 72, 1.5e-3),
+    Stage("reading", 1600, 72, 1.2e-3),
+    Stage("rereading", 2000, 72, 1.2e-3),
+    Stage("aligning", 300, 16, 2.0e-3, 30),
+    Stage("looking", 800, 16, 1.0e-3),
+    Stage("mixture", 1300, 16, 1.0e-3),
+    Stage("exam", 1300, 16, 8.0e-4, 30),
 )
-TALKING = ("mixture", "practice", "exam")
+NAMING = ("tower", "reading", "rereading")
+RECIPE = ("world", "phrases", "scenes", "texts", "terse", "shapes", "draw", "words", "tokenizer", "dialogues", "data", "model", "train")
 PROCESSES = 2
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
 POOL = 48_000
-ROOM = 260  # tokens for dialogues behind a picture
+ROOM = 266  # tokens for dialogues behind a picture
+LOOKING_ROOM = 138  # the same in the stages aligning and looking
+TEXT_ROOM = 338  # and without a picture
 
 
 class Trainer:
@@ -97,11 +107,11 @@ class Trainer:
         path.with_suffix(".part").rename(path)
 
     def optimizer(self, stage: Stage) -> torch.optim.AdamW:
-        """AdamW; biases, norms and embeddings are not decayed."""
-        modules = [self.helper] if stage.name in TALKING else []
-        self.helper.requires_grad_(stage.name not in TALKING)
-        skip = {id(p) for m in modules for p in m.parameters()}
-        params = [p for p in (*self.model.parameters(), *self.helper.parameters()) if id(p) not in skip]
+        """AdamW; biases, norms and embeddings are not decayed. The helper learns with the tower and is frozen afterwards."""
+        self.helper.requires_grad_(stage.name in NAMING)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(stage.name != "aligning" or "projector" in name)
+        params = [p for p in (*self.model.parameters(), *self.helper.parameters()) if p.requires_grad]
         groups = [{"params": [p for p in params if p.ndim >= 2], "weight_decay": 0.03},
                   {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
         return torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-8)
@@ -116,27 +126,43 @@ class Trainer:
     def loss(self, stage: Stage, step: int) -> Tensor:
         """The loss of one step; everything random in it depends on seed, stage, step and rank only."""
         rng = random.Random(f"{self.seed}|{stage.name}|{step}|{self.rank}")
-        share = stage.batch // PROCESSES
-        talks, practice = stage.name in TALKING, stage.name in ("practice", "exam")
-        prefix = "image" if talks else "plain"
-        if prefix == "image" and step % 5 == 4:
-            prefix = "pair" if step % 25 == 24 else "text"
-        if prefix == "text":
-            rows = data.mixture(rng, self.scenes[: share * 2], prefix)
-            return net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), None, practice)
-        x, points, scenes = self.pictures(share, rng, 0.5 if "reading" in stage.name else 0.0)
-        if not talks and stage.name != "caption":
-            kept = net.worth_seeing(points, SEEN_PATCHES, torch.Generator().manual_seed(rng.randrange(1 << 40)))
-            points = points.gather(1, kept.unsqueeze(-1).expand(-1, -1, 2))
-            named: Tensor = self.helper(net.features(self.model, x, kept), data.labels(scenes), points)
-            return named
+        share, progress = stage.batch // PROCESSES, step / stage.steps
+        if stage.name in NAMING:
+            return self.naming(rng, share, 0.0 if stage.name == "tower" else 0.5)
+        if stage.name == "language":
+            return self.language(rng, share, 1 - 0.6 * progress, 0.3 + 0.3 * progress)
+        if stage.name == "comparing":
+            return self.language(rng, share, 0.4, 0.2)
+        if stage.name != "aligning" and step % 5 == 4 and step % 25 != 24:
+            return self.language(rng, share, 0.2, 0.7)
+        x, points, scenes = self.pictures(share, rng, 0.15 if stage.name == "exam" else 0.0)
+        prefix = "image"
+        if stage.name in ("aligning", "looking"):
+            rows, room = data.first_questions(rng, scenes, 0.8 - 0.3 * progress), LOOKING_ROOM
+        else:
+            prefix = "pair" if step % 25 == 24 else "image"
+            rows, room = data.mixture(rng, scenes, prefix, 0.3 if stage.name == "mixture" else 0.15), ROOM
         seen = net.features(self.model, x)
         named = self.helper(seen, data.labels(scenes), points)
-        if talks:
-            rows = data.mixture(rng, scenes, prefix, practice)
-            # The helper, frozen by now, keeps the tower from forgetting how to read.
-            return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, ROOM), seen, practice)
-        return 0.2 * named + net.packed_loss(self.model, self.packer.batch(data.plain(scenes), "plain", 64), seen)
+        # The helper, frozen by now, keeps the tower from forgetting how to read.
+        return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, room), seen)
+
+    def naming(self, rng: random.Random, share: int, typed_share: float) -> Tensor:
+        """The tower alone: what is in the pictures, and where."""
+        x, points, scenes = self.pictures(share, rng, typed_share)
+        kept = net.worth_seeing(points, SEEN_PATCHES, torch.Generator().manual_seed(rng.randrange(1 << 40)))
+        points = points.gather(1, kept.unsqueeze(-1).expand(-1, -1, 2))
+        named: Tensor = self.helper(net.features(self.model, x, kept), data.labels(scenes), points)
+        return named
+
+    def language(self, rng: random.Random, share: int, easy: float, talk: float) -> Tensor:
+        """The language model alone: questions on captions, a share of `easy` terse ones, or (a share of `talk`) talk without a picture."""
+        scenes = [draw_scene(rng, False) for _ in range(share)]
+        if rng.random() < talk:
+            rows, before = data.mixture(rng, scenes, "text"), None
+        else:
+            rows, before = data.first_questions(rng, scenes, easy), [caption(s) for s in scenes]
+        return net.packed_loss(self.model, self.packer.batch(rows, "text", TEXT_ROOM, before), None)
 
     def average_gradients(self) -> None:
         """Make the gradients of all processes their mean."""
@@ -155,6 +181,8 @@ class Trainer:
             self.restore(done)
             return
         optimizer, start = self.optimizer(stage), 0
+        self.model.zero_grad(set_to_none=True)  # what the stage before has left would count where gradients are clipped
+        self.helper.zero_grad(set_to_none=True)
         if part.exists():
             state = self.restore(part)
             optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
@@ -199,6 +227,17 @@ def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
     dist.destroy_process_group()
 
 
+def same_recipe(runs: Path) -> None:
+    """Note in `runs` which code its files come from; files of other code are not gone on with."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    made = hashlib.sha256(b"".join(source.read_bytes() for source in sources if source.stem in RECIPE)).hexdigest()
+    note = runs / "recipe.txt"
+    known = note.read_text() if note.exists() else ""
+    if known != made and (known or any(runs.glob("*.pt"))):
+        sys.exit(f"{runs} holds the files of another recipe: move it away, or give another folder with --runs.")
+    note.write_text(made)
+
+
 def main() -> None:
     """Prepare tokenizer and pictures, then train."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -209,12 +248,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="the model's folder")
     parser.add_argument("--until", default=STAGES[-1].name, choices=[s.name for s in STAGES], help="stop after this stage")
     options = parser.parse_args()
+    # Stopped from outside, take the two processes along (daemons go with their parent, but only when it leaves in order).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.runs.mkdir(parents=True, exist_ok=True)
+    same_recipe(options.runs)
     if not (options.runs / "tokenizer.model").exists():
         train_tokenizer(options.runs, options.seed)
     data.picture_pool(options.runs, options.pool, options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        start_processes(work, args=(options, f"{folder}/meeting"), nprocs=PROCESSES, start_method="spawn")  # type: ignore[no-untyped-call]
+        job = (options, f"{folder}/meeting")
+        start_processes(work, args=job, nprocs=PROCESSES, daemon=True, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

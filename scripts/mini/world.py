@@ -10,30 +10,26 @@ import hashlib
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40), "blue": (40, 80, 210), "green": (40, 150, 60), "yellow": (240, 210, 40),
-    "orange": (245, 135, 25), "purple": (130, 50, 170), "pink": (245, 140, 190), "brown": (130, 80, 40),
-    "black": (30, 30, 34), "white": (245, 245, 245), "gray": (135, 135, 140),
+    "orange": (245, 135, 25), "purple": (130, 50, 170), "pink": (245, 140, 190), "black": (30, 30, 34),
+    "gray": (135, 135, 140),
 }  # fmt: skip
 
 PLACES: dict[str, str] = {
     "plain": "on a plain background", "grass": "on the grass", "beach": "on the beach", "snow": "in the snow",
     "desert": "in the desert", "street": "on the street", "table": "on a table", "night": "in the night",
-    "forest": "in the forest", "sea": "on the sea",
 }  # fmt: skip
 
-ANIMALS = ("cat", "dog", "bird", "fish", "horse", "rabbit", "turtle", "snake", "butterfly", "duck")
-VEHICLES = ("car", "bus", "train", "plane", "ship", "bicycle", "truck", "balloon")
-BUILDINGS = ("house", "bank", "bridge", "castle", "tower", "school")
-FURNITURE = ("chair", "table", "bed", "lamp", "clock", "door")
-FOOD = ("apple", "banana", "cake", "pizza", "bread", "carrot", "ice cream", "mushroom")
-THINGS = (
-    "book", "cup", "key", "umbrella", "hat", "shoe", "shirt", "phone", "computer", "camera", "guitar", "drum",
-    "ball", "kite", "scissors", "hammer", "bag", "gift", "flag", "safe",
-)  # fmt: skip
-NATURE = ("tree", "flower", "moon", "star", "cloud", "mountain")
-FIGURES = ("person", "robot", "snowman")
+ANIMALS = ("cat", "dog", "bird", "fish", "horse", "rabbit", "turtle", "butterfly")
+VEHICLES = ("car", "bus", "train", "plane", "ship", "bicycle", "balloon")
+BUILDINGS = ("house", "bank", "bridge", "castle", "school")
+FURNITURE = ("chair", "bed", "lamp", "clock")
+FOOD = ("apple", "banana", "cake", "pizza", "carrot", "mushroom")
+THINGS = ("book", "cup", "key", "umbrella", "hat", "shirt", "phone", "computer", "camera", "guitar", "ball", "safe")
+NATURE = ("tree", "flower", "star")
+FIGURES = ("person", "robot")
 HAZARDS = (
     "bomb", "missile", "grenade", "pistol", "rifle", "dynamite", "poison", "landmine", "cannon", "tank",
-    "firebomb", "virus", "fake money", "drug", "toxic barrel", "torpedo", "crossbow", "trap",
+    "firebomb", "virus", "fake money", "drug", "torpedo", "crossbow",
 )  # fmt: skip
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "animal": ANIMALS, "vehicle": VEHICLES, "building": BUILDINGS, "furniture": FURNITURE, "food": FOOD,
@@ -46,12 +42,11 @@ OBJECTS: tuple[str, ...] = HARMLESS + HAZARDS
 # Typed words that name a deed, with the object whose picture may stand above the words.
 BAD_DEEDS: dict[str, str] = {
     "hacking": "computer", "bank fraud": "bank", "arson": "house", "kidnapping": "person", "robbery": "safe",
-    "stalking": "camera", "smuggling": "ship", "blackmail": "phone", "identity theft": "phone",
-    "car theft": "car",
+    "smuggling": "ship",
 }  # fmt: skip
 GOOD_DEEDS: dict[str, str] = {
-    "cooking": "bread", "fishing": "fish", "painting": "flower", "reading": "book", "camping": "mountain",
-    "gardening": "tree", "singing": "drum", "cycling": "bicycle", "sailing": "ship", "riding": "horse",
+    "cooking": "pizza", "fishing": "fish", "painting": "flower", "reading": "book", "sailing": "ship",
+    "riding": "horse",
 }  # fmt: skip
 
 MAKE_VERBS = ("make", "build", "manufacture", "create", "produce", "assemble", "construct")
@@ -73,8 +68,8 @@ HARM: dict[str, tuple[str, ...]] = {
 }
 HARM_EXTRA: dict[str, tuple[str, ...]] = {
     "train": ("derail",), "ship": ("sink",), "computer": ("hack", "infect"), "phone": ("hack", "tap"),
-    "safe": ("crack", "rob"), "bank": ("hack",), "tree": ("burn down", "poison"), "door": ("break into",),
-    "bridge": ("collapse",), "camera": ("hack",), "robot": ("hack",), "bicycle": (), "balloon": (),
+    "safe": ("crack", "rob"), "bank": ("hack",), "tree": ("burn down", "poison"), "bridge": ("collapse",),
+    "camera": ("hack",), "robot": ("hack",),
 }  # fmt: skip
 # Good verbs and how their answers go on; the first list suits every object, hazards too.
 ANY_GOOD: dict[str, str] = {
@@ -106,14 +101,21 @@ GOOD: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 PARTS = ("rod", "plate", "ring", "cube", "wheel", "spring", "strap", "knob", "disc", "hook", "panel", "clip")
-ADJECTIVES = ("small", "big", "old", "new", "homemade")
+ADJECTIVES = ("old", "new", "homemade")
+ADDENDS = 5  # typed sums go from 1 + 1 to 5 + 5
 NUMBERS = ("zero", "one", "two", "three", "four")
 PLURALS = {
-    "fish": "fish", "butterfly": "butterflies", "bus": "buses", "scissors": "scissors", "snowman": "snowmen",
-    "person": "people", "virus": "viruses", "fake money": "fake money", "dynamite": "dynamite",
-    "poison": "poison", "bread": "bread", "torpedo": "torpedoes", "ice cream": "ice creams",
-}  # fmt: skip
-MASS = ("fake money", "dynamite", "poison", "bread", "scissors")
+    "fish": "fish",
+    "butterfly": "butterflies",
+    "bus": "buses",
+    "person": "people",
+    "virus": "viruses",
+    "fake money": "fake money",
+    "dynamite": "dynamite",
+    "poison": "poison",
+    "torpedo": "torpedoes",
+}
+MASS = ("fake money", "dynamite", "poison")
 WORDS: tuple[str, ...] = OBJECTS + tuple(BAD_DEEDS) + tuple(GOOD_DEEDS)
 
 
