@@ -125,7 +125,8 @@ async def serve(app: FastAPI, host: str, port: int, *, grace: float = GRACE, lea
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, so that a taken port is one sentence instead of a traceback."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: asyncio turns Nagle's algorithm off only then, and with it each small answer would wait 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from llava.conversation import conv_templates
 from llava.engines import ScriptedEngine
 from llava.engines.base import Engine
 from llava.serve import controller, model_worker
-from llava.serve.app import server
+from llava.serve.app import listen, server
 from llava.serve.heart_beat import HeartBeat
 from llava.serve.registry import Registry
 from llava.serve.security import Keys
@@ -36,7 +35,7 @@ def prompt(question: str) -> str:
 @asynccontextmanager
 async def listening(app: ASGIApp, grace: float = 1) -> AsyncIterator[str]:
     """Serve `app` while the block runs; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         runner = server(app, grace=grace, lifespan="on" if hasattr(app, "routes") else "off")  # type: ignore[arg-type]
         runner.config.load()
         runner.lifespan = runner.config.lifespan_class(runner.config)

@@ -138,6 +138,15 @@ def test_a_taken_port_is_a_sentence() -> None:
         listen("127.0.0.1", taken.getsockname()[1])
 
 
+def test_an_accepted_connection_sends_small_answers_at_once() -> None:
+    from llava.serve.app import listen
+
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # what asyncio looks at before it turns Nagle's algorithm off
+
+
 def test_llavas_flags_and_their_abbreviations_are_understood() -> None:
     from llava.cli import Parser
 
