@@ -6,6 +6,8 @@ picture's tokens, and the attention mask lets each see the picture and itself on
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,8 +74,8 @@ def recall(model: LlavaForConditionalGeneration) -> None:
     Copying and comparing need that, and find it late by themselves. The idea is that of "mimetic initialization" (arXiv 2305.09828).
     So that the tokens' own likeness is not drowned, embeddings begin larger and what the layers add smaller.
     """
-    config = model.config.text_config
-    model.get_input_embeddings().weight.normal_(0, 0.08)
+    config = model.config.get_text_config()
+    cast(nn.Embedding, model.get_input_embeddings()).weight.normal_(0, 0.08)
     rows = slice(0, 2 * config.head_dim)
     for layer in model.model.language_model.layers:
         layer.self_attn.q_proj.weight[rows].normal_(0, 0.05)

@@ -143,8 +143,8 @@ class Trainer:
             prefix = "pair" if step % 25 == 24 else "image"
             rows, room = data.mixture(rng, scenes, prefix, 0.3 if stage.name == "mixture" else 0.15), ROOM
         seen = net.features(self.model, x)
-        named = self.helper(seen, data.labels(scenes), points)
-        # The helper, frozen by now, keeps the tower from forgetting how to read.
+        named: Tensor = self.helper(seen, data.labels(scenes), points)
+        # The helper, frozen by now, keeps the tower from forgetting how to read. (In "aligning" the tower is frozen, too.)
         return 0.1 * named + net.packed_loss(self.model, self.packer.batch(rows, prefix, room), seen)
 
     def naming(self, rng: random.Random, share: int, typed_share: float) -> Tensor:
