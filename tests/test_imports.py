@@ -23,7 +23,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ecso.__main__": ({"ecso", "errors", "cli"}, set()),  # a program: cli holds the one map from errors to exit codes
     "engines": ({"chat", "image", "errors", "paths"}, set()),
     "engines.openai": ({"chat", "image", "errors", "engines"}, {"openai"}),
-    "engines.controller": ({"chat", "image", "errors", "engines", "conversation", "serve.wire", "serve.secret", "model.templates"}, {"httpx2"}),
+    "engines.controller": (
+        {"chat", "image", "errors", "engines", "conversation", "serve.wire", "serve.secret", "model.templates"},
+        {"httpx2"},
+    ),
     "engines.local": ({"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model"}, {"torch", "transformers"}),
     "mm_utils": ({"constants", "conversation", "chat", "image", "errors"}, {"torch", "transformers", "PIL", "numpy"}),
     "model": (
