@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from llava.chat import Call, Image
+from llava.chat import Call
 from llava.engines.local.answer import Answer
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats
@@ -21,6 +21,7 @@ from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt, Prompts
 from llava.engines.local.scheduler import Admission
 from llava.engines.local.slots import Chunk, Decode, SlotCache, Slots, Window
+from llava.engines.local.vision import Vision
 from llava.errors import UserError
 from llava.model.loaded import Loaded
 
@@ -59,6 +60,7 @@ class SlotRunner:
         self.prefixes = Prefixes(self.slots, budget)
         self._cache = SlotCache(self.slots)
         self._prompts = Prompts(loaded)
+        self._vision = Vision(loaded, self._prompts, self.prefixes)
         self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
 
     def prepare(self, call: Call) -> Prompt:
@@ -125,10 +127,12 @@ class SlotRunner:
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
         widest = max(counts)
         chunk = Chunk([self.slots.owners.index(a) for a in answers], [a.filled for a in answers], counts)
-        embeds = torch.stack([self._embedded(answer, count, widest) for answer, count in group])
+        embeds = self._embedded(group, widest)
         starts = torch.tensor(chunk.starts, device=embeds.device)
         positions = starts[:, None] + torch.arange(widest, device=embeds.device)
-        whole = len(group) == 1 and chunk.starts[0] == 0  # then torch's own causal kernel is faster than any mask
+        whole = not any(
+            chunk.starts
+        )  # then torch's own causal kernel is faster than any mask, and padding comes behind what it could touch
         mask = None if whole else self._mask(positions, chunk.length)
         hidden = self._forward(chunk, inputs_embeds=embeds, position_ids=positions, attention_mask=mask)
         for answer, count in group:
@@ -170,28 +174,15 @@ class SlotRunner:
         seen = torch.arange(length, device=positions.device) <= positions[:, None, :, None]
         return torch.zeros(seen.shape, dtype=self._loaded.dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
-    def _embedded(self, answer: Answer[Prompt], count: int, widest: int) -> Tensor:
-        """Embeddings (widest, width) of the next `count` prompt positions and padding."""
-        begin, end = answer.filled, answer.filled + count
-        ids = answer.prompt.ids[begin:end]
-        words: Tensor = self._embed(torch.tensor(ids + [ids[-1]] * (widest - count), device=self._loaded.device))
-        for span in answer.prompt.spans:
+    def _embedded(self, group: Group, widest: int) -> Tensor:
+        """Embeddings (N, widest, width) of the next prompt positions of each call; the rest of a row is padding."""
+        parts = [(answer.prompt, answer.filled, answer.filled + count) for answer, count in group]
+        seen = [(i, span) for i, (prompt, begin, end) in enumerate(parts) for span in prompt.spans if span.start < end and span.end > begin]
+        self._vision.see((parts[i][0], span.image) for i, span in seen)
+        ids = [prompt.ids[begin:end] + [prompt.ids[begin]] * (widest - end + begin) for prompt, begin, end in parts]
+        words: Tensor = self._embed(torch.tensor(ids, device=self._loaded.device))
+        for i, span in seen:
+            prompt, begin, end = parts[i]
             first, last = max(span.start, begin), min(span.end, end)
-            if first < last:
-                words[first - begin : last - begin] = self._features(answer.prompt, span.image)[first - span.start : last - span.start]
+            words[i, first - begin : last - begin] = prompt.features[span.image.sha256][first - span.start : last - span.start]
         return words
-
-    def _features(self, prompt: Prompt, image: Image) -> Tensor:
-        """Features (positions, width) of an image, computed once."""
-        key = image.sha256
-        known = prompt.features.get(key)
-        if known is None:
-            known = self.prefixes.features(key)
-        if known is None:
-            pixels = prompt.pixels.get(key)
-            if pixels is None:  # the image was known when the call came, and has had to go since
-                pixels = self._prompts.pixels(image)
-            (known,) = self._loaded.model.get_image_features(pixels.to(self._loaded.device, self._loaded.dtype)).pooler_output
-            self.prefixes.keep_features(key, known)
-        prompt.features[key] = known
-        return known

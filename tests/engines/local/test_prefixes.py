@@ -1,6 +1,7 @@
 """What calls on the same image share: it is computed once, by content, within a budget."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -215,3 +216,30 @@ def test_a_budget_without_room_for_anything_kept_still_encodes_an_image_once_for
 def test_the_default_budget_is_a_part_of_what_is_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     monkeypatch.setattr("llava.engines.local.memory._free_bytes", lambda: int(free * GIB))
     assert default_budget(torch.device("cpu")) == min(free / 4, 4) * GIB
+
+
+def test_new_images_go_through_the_tower_together_and_give_what_they_give_alone(llava: Loaded) -> None:
+    colours = ["red", "green", "blue", "white", "black", "grey", "pink", "cyan", "gold", "lime"]
+    calls = [call(Chat.ask("what is this?", [image(colour)]), 8, top_logprobs=20) for colour in colours]
+    passes: list[int] = []
+
+    async def main(inside: Batcher[Prompt], *some: Call) -> list[dict[str, float]]:
+        answers = [add(inside, one) for one in some]
+        finish(inside)
+        replies = [(await outcome(answer))[1] for answer in answers]
+        texts.extend(reply.text for reply in replies)
+        return [{text: math.exp(value) for text, value in (reply.first_logprobs or {}).items()} for reply in replies]
+
+    texts: list[str] = []
+    alone = [asyncio.run(main(batcher(llava), one))[0] for one in calls]
+    hook = llava.model.model.vision_tower.register_forward_pre_hook(
+        lambda _, given, named: passes.append(len(given[0] if given else named["pixel_values"])), with_kwargs=True
+    )
+    try:
+        together = asyncio.run(main(batcher(llava, max_batch=16, chunk=4096), *calls, calls[0]))
+    finally:
+        hook.remove()
+    assert passes == [8, 2]
+    for found, wanted in zip(together, alone, strict=False):
+        assert found == pytest.approx(wanted, abs=1e-5)
+    assert texts[10:] == [*texts[:10], texts[0]]

@@ -1,0 +1,59 @@
+"""Image features for prompts: the new images of calls that are read together go through tower and projector in one pass.
+
+Knows no KV and no schedule; what was computed before is asked of `prefixes`, which keeps what is computed now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from llava.chat import Image
+from llava.engines.local.prefixes import Prefixes
+from llava.engines.local.prompt import Prompt, Prompts
+from llava.model.loaded import Loaded
+
+_TOGETHER = 8  # images a pass: more take memory and save nothing
+
+
+class Vision:
+    """The eyes of one LLaVA model."""
+
+    def __init__(self, loaded: Loaded, prompts: Prompts, prefixes: Prefixes) -> None:
+        self._loaded = loaded
+        self._prompts = prompts
+        self._prefixes = prefixes
+
+    def see(self, wanted: Iterable[tuple[Prompt, Image]]) -> None:
+        """Put the features of each image into the prompt's `features`; what nobody knows yet is computed once."""
+        new: dict[str, Tensor] = {}
+        waiting: list[tuple[Prompt, str]] = []
+        for prompt, image in wanted:
+            key = image.sha256
+            if key in prompt.features:
+                continue
+            if (known := self._prefixes.features(key)) is not None:
+                prompt.features[key] = known
+                continue
+            waiting.append((prompt, key))
+            if key not in new:
+                pixels = prompt.pixels.get(key)
+                # None: the image was known when the call came, and has had to go since.
+                new[key] = self._prompts.pixels(image) if pixels is None else pixels
+        found = self._encoded(new)
+        for prompt, key in waiting:
+            prompt.features[key] = found[key]
+
+    def _encoded(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features (positions, width) from pixels (1, 3, H, W), by hash."""
+        loaded, found = self._loaded, dict[str, Tensor]()
+        keys = list(pixels)
+        for begin in range(0, len(keys), _TOGETHER):
+            some = keys[begin : begin + _TOGETHER]
+            batch = torch.cat([pixels[key] for key in some]).to(loaded.device, loaded.dtype)
+            for key, features in zip(some, loaded.model.get_image_features(batch).pooler_output, strict=True):
+                found[key] = features.clone()  # a view would keep the whole batch alive
+                self._prefixes.keep_features(key, found[key])
+        return found
