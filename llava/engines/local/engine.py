@@ -6,7 +6,6 @@ Knows when a call comes, who reads it and how it ends; what is computed in which
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator
@@ -131,7 +130,7 @@ def batcher_for(loaded: Loaded, max_batch: int, chunk: int, budget: int) -> Batc
     """The right runner for the model, with its policy; `budget` in bytes."""
     if fits(loaded):
         return Batcher(loaded, SlotRunner(loaded, budget), Scheduler(max_batch, chunk))
-    return Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, sys.maxsize))  # prompts are read whole, all of a group at once
+    return Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))  # prompts are read whole, all of a group at once
 
 
 def _check(**values: tuple[int | None, int]) -> None:

@@ -1,7 +1,7 @@
 """Which calls run, and who computes what in the next step. Policy only: knows no tensor, no model and no thread.
 
 Calls start in the order in which they came. In each step every running answer gets one token, and prompts get a bounded number of
-new positions, so that a long prompt delays those that stream by one chunk only.
+new positions, so that a long prompt delays those that stream by one chunk, and many prompts by a few.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ class Admission(Enum):
 
 
 S = TypeVar("S", bound=Sequence)
+_CHUNKS = 4  # at most so many in one step: whoever streams waits no longer for those who begin
+_PADDING = 32  # positions that cost no more than a pass of their own would; beyond, a quarter of the batch
 
 
 class Scheduler(Generic[S]):
-    """At most `max_batch` calls run; while any of them decodes, a step computes at most `chunk` prompt positions."""
+    """At most `max_batch` calls run. While any of them decodes, a step computes about `chunk` prompt positions (see `room`).
 
-    def __init__(self, max_batch: int, chunk: int) -> None:
+    Without a `chunk`, all prompts that wait to be read are read whole and together.
+    """
+
+    def __init__(self, max_batch: int, chunk: int | None) -> None:
         self.max_batch = max_batch
         self.chunk = chunk
         self.waiting: deque[S] = deque()
@@ -69,21 +74,32 @@ class Scheduler(Generic[S]):
         self.waiting.extendleft(reversed(still))
 
     def chunks(self) -> list[tuple[S, int]]:
-        """Who computes how many prompt positions next: the first call's chunk, and with it later calls whose rest is short.
+        """Who computes how many prompt positions next, in the order of coming: the first call's chunk, and with it similar rests of others.
 
-        Rows are padded to the widest: together they stay within `chunk`. The first call alone goes to its end where nobody decodes.
+        Rows are padded to the widest: together they stay within `room`, with little padding. The first call alone goes to its end where
+        nobody decodes.
         """
-        group: list[tuple[S, int]] = []
-        widest = 0
-        for sequence in self.prefilling:
-            rest = sequence.prompt_tokens - sequence.filled
-            if not group:
-                rest = min(rest, self.chunk) if self.decoding else rest
-            widest = max(widest, rest)
-            if group and widest * (len(group) + 1) > self.chunk:
-                break
-            group.append((sequence, rest))
-        return group
+        rests = {id(sequence): sequence.prompt_tokens - sequence.filled for sequence in self.prefilling}
+        room = self.room
+        if room is None or not rests:
+            return [(sequence, rests[id(sequence)]) for sequence in self.prefilling]
+        first, *others = self.prefilling
+        widest = read = rests[id(first)] = min(rests[id(first)], room) if self.decoding else rests[id(first)]
+        chosen = {id(first)}
+        for sequence in sorted(others, key=lambda other: abs(rests[id(other)] - widest)):
+            rest = rests[id(sequence)]
+            area = max(widest, rest) * (len(chosen) + 1)
+            if area <= room and area - read - rest <= max(area // 4, _PADDING):
+                chosen.add(id(sequence))
+                widest, read = max(widest, rest), read + rest
+        return [(sequence, rests[id(sequence)]) for sequence in self.prefilling if id(sequence) in chosen]
+
+    @property
+    def room(self) -> int | None:
+        """Prompt positions that the next step may compute: a chunk, or more of them where more calls are read than decode."""
+        if self.chunk is None or not self.decoding:
+            return self.chunk
+        return self.chunk * min(max(len(self.prefilling) // len(self.decoding), 1), _CHUNKS)
 
     def prompt_done(self, sequence: S) -> None:
         """From now on the call decodes."""

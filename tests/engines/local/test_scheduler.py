@@ -14,7 +14,7 @@ class Call:
     filled: int = 0
 
 
-def scheduler(*prompts: int, max_batch: int = 8, chunk: int = 100) -> Scheduler[Call]:
+def scheduler(*prompts: int, max_batch: int = 8, chunk: int | None = 100) -> Scheduler[Call]:
     made: Scheduler[Call] = Scheduler(max_batch, chunk)
     made.waiting.extend(Call(str(i), tokens) for i, tokens in enumerate(prompts))
     return made
@@ -64,12 +64,38 @@ def test_a_prompt_is_read_whole_while_nobody_decodes_and_in_chunks_when_somebody
 
 
 @pytest.mark.parametrize(
-    ("rest", "read"), [((30, 30, 30), 3), ((50, 50, 50), 2), ((20, 60, 1), 1), ((10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), 10)]
+    ("rests", "read"),
+    [
+        ((30, 30, 30), "012"),
+        ((50, 50, 50), "01"),  # a third would not fit into the chunk of 100
+        ((20, 60, 1), "02"),  # the second would make the batch wider than the chunk; it is the first one of the next step
+        ((12, 40, 11, 1, 90, 12), "0235"),  # those that are alike, in the order of coming
+        ((40, 1, 1), "0"),  # most of the batch would be padding
+        ((1000, 10), "0"),
+        ((10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), "01234567"),
+    ],
 )
-def test_short_rests_are_read_together_as_long_as_the_padded_batch_fits_into_a_chunk(rest: tuple[int, ...], read: int) -> None:
-    one = scheduler(*rest, max_batch=20)
+def test_similar_rests_are_read_together_within_a_chunk_and_with_little_padding(rests: tuple[int, ...], read: str) -> None:
+    one = scheduler(*rests, max_batch=20)
     one.admit(always)
-    assert chunks(one) == [(str(i), tokens) for i, tokens in enumerate(rest)][:read]
+    assert chunks(one) == [(name, rests[int(name)]) for name in read]
+
+
+def test_without_a_chunk_all_prompts_are_read_whole_and_together() -> None:
+    one = scheduler(1000, 1, 30, chunk=None)
+    one.admit(always)
+    assert chunks(one) == [("0", 1000), ("1", 1), ("2", 30)]
+
+
+def test_more_is_read_in_a_step_where_more_calls_begin_than_stream_but_never_more_than_four_chunks() -> None:
+    one = scheduler(*[1000] * 12, max_batch=12)
+    one.admit(always)
+    assert one.room == 100
+    found = []
+    for _ in range(6):
+        one.prompt_done(one.prefilling[0])
+        found.append((len(one.prefilling), one.room, chunks(one)[0][1]))
+    assert found == [(11, 400, 400), (10, 400, 400), (9, 300, 300), (8, 200, 200), (7, 100, 100), (6, 100, 100)]
 
 
 def test_a_call_can_end_anywhere() -> None:
