@@ -10,14 +10,17 @@ from torch import Tensor
 from llava.chat import Delta, FinishReason, Reply
 from llava.engines.local.inbox import Job, P
 from llava.engines.local.sampling import Sampler, first_logprobs
-from llava.engines.local.text import TextStream
+from llava.engines.local.text import Decode, TextStream
 from llava.model.loaded import Loaded
 
 
 class Answer(Generic[P]):
-    """`filled` counts positions whose KV is there: of the prompt, then of the answer. `limit` is the most tokens it may say."""
+    """`filled` counts positions whose KV is there: of the prompt, then of the answer. `limit` is the most tokens it may say.
 
-    def __init__(self, job: Job[P], loaded: Loaded, prompt_tokens: int) -> None:
+    `decode` is the model's own, or a faster one that gives the same.
+    """
+
+    def __init__(self, job: Job[P], loaded: Loaded, prompt_tokens: int, decode: Decode) -> None:
         sampling = job.call.sampling
         self.job = job
         self.prompt = job.prompt
@@ -28,7 +31,8 @@ class Answer(Generic[P]):
         self.sampler = Sampler(sampling)
         self.reply: Reply | None = None  # set when the answer is complete
         self._loaded = loaded
-        self._text = TextStream(loaded.decode, (*sampling.stop, *loaded.stop))
+        self._decode = decode
+        self._text = TextStream(decode, (*sampling.stop, *loaded.stop))
         self._pieces: list[str] = []
         self._logprobs: dict[str, float] | None = None
         self._start = time.monotonic()
@@ -41,7 +45,7 @@ class Answer(Generic[P]):
     def see_first(self, logits: Tensor) -> None:
         """Logits (vocabulary,) of the first token: their probabilities are noted where the call wants them."""
         if self.job.call.top_logprobs:
-            self._logprobs = first_logprobs(logits, self.job.call.top_logprobs, self._loaded.decode)
+            self._logprobs = first_logprobs(logits, self.job.call.top_logprobs, self._decode)
 
     def say(self, token: int) -> Delta:
         """Take in the next token; the text that may be shown now."""

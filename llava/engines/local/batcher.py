@@ -17,6 +17,7 @@ from llava.engines.local.answer import Answer
 from llava.engines.local.inbox import Job, P, deliver
 from llava.engines.local.memory import Stats, is_out_of_memory
 from llava.engines.local.scheduler import Admission, Scheduler
+from llava.engines.local.text import remembered
 from llava.errors import EngineError, LlavaError
 from llava.model.loaded import Loaded
 
@@ -49,13 +50,14 @@ class Batcher(Generic[P]):
 
     def __init__(self, loaded: Loaded, runner: Runner[P], scheduler: Scheduler[Answer[P]]) -> None:
         self._loaded = loaded
+        self._decode = remembered(loaded.decode)
         self.runner = runner
         self.scheduler = scheduler
         self._said: list[tuple[Job[P], Delta | Exception]] = []
 
     def add(self, job: Job[P]) -> Answer[P]:
         """A call that has come; it waits for its turn."""
-        answer = Answer(job, self._loaded, self.runner.prompt_tokens(job.prompt))
+        answer = Answer(job, self._loaded, self.runner.prompt_tokens(job.prompt), self._decode)
         self.scheduler.waiting.append(answer)
         return answer
 

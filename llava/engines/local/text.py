@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+Decode = Callable[[Sequence[int]], str]  # token ids to text
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what decoders give for bytes that are no whole character (yet)
+_REMEMBERED = 2**14  # texts
+
+
+def remembered(decode: Decode) -> Decode:
+    """The same, without decoding what was decoded lately: of each token, its text after the one before is wanted again and again."""
+    known = lru_cache(_REMEMBERED)(lambda ids: decode(list(ids)))
+    return lambda ids: known(tuple(ids))
 
 
 class TextStream:
@@ -15,7 +24,7 @@ class TextStream:
     `stopped` is true once a stop string was met; the answer then ends just before it.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+    def __init__(self, decode: Decode, stop: Sequence[str] = ()) -> None:
         self.stopped = False
         self._decode = decode
         self._stop = tuple(stop)

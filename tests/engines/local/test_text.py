@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava.engines.local.text import TextStream
+from llava.engines.local.text import TextStream, remembered
 
 
 def decode_bytes(ids: Sequence[int]) -> str:
@@ -78,3 +78,17 @@ def test_a_decoder_that_drops_the_first_space_keeps_the_others(words: list[str])
 
     text = TextStream(decode)
     assert "".join([*map(text.add, range(len(words))), text.finish()]) == decode(range(len(words)))
+
+
+def test_what_was_decoded_lately_is_not_decoded_again() -> None:
+    asked: list[list[int]] = []
+
+    def decode(ids: Sequence[int]) -> str:
+        asked.append(list(ids))
+        return decode_bytes(ids)
+
+    again = remembered(decode)
+    for _ in range(3):
+        text = TextStream(again)
+        assert "".join([*map(text.add, b"abab"), text.finish()]) == "abab"
+    assert sorted(asked) == sorted([[], [97], [97, 98], [98], [98, 97]])
