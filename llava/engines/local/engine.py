@@ -26,6 +26,8 @@ from llava.errors import ContextTooLong, EngineClosed, LlavaError, UserError
 from llava.model.builder import load
 from llava.model.loaded import Loaded
 
+_STEP_OPERATIONS = 5 * 10**9  # about a twentieth of a second on a small machine
+
 
 def open_local(
     target: str,
@@ -44,9 +46,10 @@ def open_local(
 class LocalEngine:
     """A loaded model behind the engine protocol.
 
-    At most `max_batch` calls run together and `max_waiting` wait; one more raises `Overloaded`. While answers stream, a prompt is read in
-    chunks of `prefill_chunk` tokens. `kv_cache_gb` (GiB) holds the running calls' keys and values and those of images that were seen; None
-    takes a share of what is free. `threads` sets how many processor cores torch uses (in the whole process). Raises `UserError`.
+    At most `max_batch` calls run together and `max_waiting` wait; one more raises `Overloaded`. While answers stream, prompts are read in
+    chunks of `prefill_chunk` tokens; None sets it by the model's size. `kv_cache_gb` (GiB) holds the running calls' keys and values and
+    those of images that were seen; None takes a share of what is free. `threads` sets how many processor cores torch uses (in the whole
+    process). Raises `UserError`.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class LocalEngine:
         *,
         max_batch: int = 32,
         max_waiting: int = 256,
-        prefill_chunk: int = 256,
+        prefill_chunk: int | None = None,
         kv_cache_gb: float | None = None,
         threads: int | None = None,
     ) -> None:
@@ -66,7 +69,7 @@ class LocalEngine:
             torch.set_num_threads(threads)
         self._loaded = loaded
         budget = default_budget(loaded.device) if kv_cache_gb is None else int(kv_cache_gb * GIB)
-        batcher = batcher_for(loaded, max_batch, prefill_chunk, budget)
+        batcher = batcher_for(loaded, max_batch, prefill_chunk or default_chunk(loaded), budget)
         self._runner, self._scheduler = batcher.runner, batcher.scheduler
         self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting)
         # Prompts are prepared one after another, beside the model thread: reading an image takes as long as several tokens.
@@ -124,6 +127,12 @@ class LocalEngine:
         # Not `join` in an executor's thread: at exit there is no executor any more.
         while self._thread.is_alive():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+def default_chunk(loaded: Loaded) -> int:
+    """Prompt positions that a step may read: a small model reads many prompts in the time in which a large one reads a part of one."""
+    weights = sum(weight.numel() for weight in loaded.model.get_decoder().parameters())
+    return min(max(_STEP_OPERATIONS // (2 * weights), 256), 2048)
 
 
 def batcher_for(loaded: Loaded, max_batch: int, chunk: int, budget: int) -> Batcher[Any]:
