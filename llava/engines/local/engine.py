@@ -131,7 +131,7 @@ class LocalEngine:
 
 def default_chunk(loaded: Loaded) -> int:
     """Prompt positions that a step may read: a small model reads many prompts in the time in which a large one reads a part of one."""
-    weights = sum(weight.numel() for weight in loaded.model.get_decoder().parameters())
+    weights: int = sum(weight.numel() for weight in loaded.model.get_decoder().parameters())
     return min(max(_STEP_OPERATIONS // (2 * weights), 256), 2048)
 
 
