@@ -8,7 +8,9 @@ Knows no route.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -26,7 +28,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from llava.errors import UserError
 from llava.serve.limits import Caps, Limits
 from llava.serve.refusal import Edge, Refusal
-from llava.serve.security import Gate, Rules
+from llava.serve.security import Gate, Keys, Rules, closed_to_others, cluster_keys
+
+log = logging.getLogger(__name__)
 
 Leave = Callable[[], Awaitable[None]]
 
@@ -40,6 +44,16 @@ def new_app(rules: Rules, caps: Caps | None = None, **fastapi: Any) -> FastAPI:
     quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
     quiet["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}  # it would tell peers' addresses
     return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
+
+
+def join_cluster(options: argparse.Namespace) -> Keys:
+    """What a process of the cluster does first: start the log, read its keys, warn of a `--host` that lets nobody in without a secret."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    keys = cluster_keys(Keys.read(options.api_key, "LLAVA_API_KEY"))
+    if warning := closed_to_others(options.host, keys):
+        log.warning(warning)
+    return keys
 
 
 class _Protocol(H11Protocol):

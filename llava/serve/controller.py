@@ -25,11 +25,11 @@ from starlette.responses import Response
 from llava.cli import program
 from llava.engines.controller.dial import Deadlines, dial, new_client, post, worker_address
 from llava.errors import EngineError, LlavaError, Unavailable, UnknownModel, UserError
-from llava.serve.app import new_app, serve
+from llava.serve.app import join_cluster, new_app, serve
 from llava.serve.limits import MIB, Caps, body
 from llava.serve.registry import DISPATCH, Registry
 from llava.serve.secret import cluster_headers
-from llava.serve.security import Keys, Rules, closed_to_others, cluster_keys, is_loopback
+from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_loopback
 from llava.serve.streaming import Stream
 from llava.serve.wire import END, NO_SUCH_MODEL, UNREACHABLE, Status, error_event, queue_length
 
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 # What changes the table; asking for a model or a worker is open to API keys too.
 ADMIN = frozenset({"/register_worker", "/unregister_worker", "/receive_heart_beat", "/refresh_all_workers"})
-FIX = "Its operator can set LLAVA_CLUSTER_SECRET to the same long random text for all processes."
 PASSED_ON = "x-llava-passed-on"  # a stream is passed on once: a controller among its own workers is no endless loop
 
 
@@ -54,7 +53,7 @@ class Config:
 def create_app(core: Registry, config: Config) -> FastAPI:
     """The controller's HTTP face over `core`."""
     desk = _Desk(core, config)
-    app = new_app(Rules(config.keys, ADMIN, fix=FIX), config.caps, title="llava controller", lifespan=desk.lifespan)
+    app = new_app(Rules(config.keys, ADMIN, fix=CLUSTER_FIX), config.caps, title="llava controller", lifespan=desk.lifespan)
     for path in ("/health", "/ready"):
         app.add_api_route(path, _fine, methods=["GET"])
     for answer in (
@@ -166,7 +165,7 @@ class _Desk:
         """A worker's address that may be called: without a secret, only on this machine."""
         address = worker_address(name)
         if not self._config.keys and not is_loopback(urlsplit(address).hostname or ""):
-            raise UserError(f"Without a cluster secret only workers of this machine are taken. {FIX}")
+            raise UserError(f"Without a cluster secret only workers of this machine are taken. {CLUSTER_FIX}")
         return address
 
     async def _status_of(self, name: str) -> Status:
@@ -203,11 +202,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    keys = cluster_keys(Keys.read(options.api_key, "LLAVA_API_KEY"))
-    if warning := closed_to_others(options.host, keys):
-        log.warning(warning)
+    keys = join_cluster(options)
     app = create_app(Registry(options.dispatch_method), Config(keys))
     log.info("controller at http://%s:%d", options.host, options.port)
     asyncio.run(serve(app, options.host, options.port))

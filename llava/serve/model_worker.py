@@ -25,18 +25,16 @@ from llava.engines import Engine, connect
 from llava.engines.controller.dial import worker_address
 from llava.errors import UserError
 from llava.model.templates import template_for
-from llava.serve.app import new_app, serve
+from llava.serve.app import join_cluster, new_app, serve
 from llava.serve.heart_beat import HeartBeat
 from llava.serve.limits import MIB, Caps, body
 from llava.serve.refusal import refusal_for
-from llava.serve.security import Keys, Rules, closed_to_others, cluster_keys
+from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
 from llava.serve.wire import error_event
 from llava.serve.worker import Bounds, Worker
 
 log = logging.getLogger(__name__)
-
-FIX = "Its operator can set LLAVA_CLUSTER_SECRET to the same long random text for all processes."
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def create_app(core: Worker, config: Config) -> FastAPI:
         await leave(core, config.heart_beat)
         await core.close()
 
-    app = new_app(Rules(config.keys, fix=FIX), config.caps, title="llava model worker", lifespan=lifespan)
+    app = new_app(Rules(config.keys, fix=CLUSTER_FIX), config.caps, title="llava model worker", lifespan=lifespan)
 
     @app.get("/health")
     @app.get("/ready")
@@ -116,11 +114,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load the model and serve until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    keys = cluster_keys(Keys.read(options.api_key, "LLAVA_API_KEY"))
-    if warning := closed_to_others(options.host, keys):
-        log.warning(warning)
+    keys = join_cluster(options)
     address = worker_address(options.worker_address or f"http://localhost:{options.port}")
     controller = worker_address(options.controller_address)
     if options.limit_model_concurrency < 1:

@@ -31,6 +31,8 @@ OPEN = frozenset({
     "/ready",
 })  # fmt: skip
 
+CLUSTER_FIX = "Its operator can set LLAVA_CLUSTER_SECRET to the same long random text for all processes."
+
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 
 

@@ -130,10 +130,8 @@ class SlotRunner:
         embeds = self._embedded(group, widest)
         starts = torch.tensor(chunk.starts, device=embeds.device)
         positions = starts[:, None] + torch.arange(widest, device=embeds.device)
-        whole = not any(
-            chunk.starts
-        )  # then torch's own causal kernel is faster than any mask, and padding comes behind what it could touch
-        mask = None if whole else self._mask(positions, chunk.length)
+        # From the beginning on, torch's own causal kernel is faster than any mask; padding comes behind what it could touch.
+        mask = self._mask(positions, chunk.length) if any(chunk.starts) else None
         hidden = self._forward(chunk, inputs_embeds=embeds, position_ids=positions, attention_mask=mask)
         for answer, count in group:
             answer.filled += count

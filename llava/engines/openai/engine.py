@@ -21,6 +21,7 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from llava.chat import Call, Delta, Sampling
+from llava.engines.loops import PerLoop
 from llava.engines.openai.request import explain, refused, to_request
 from llava.engines.openai.wire import Answer
 from llava.errors import EngineClosed, EngineError, LlavaError, Misconfigured, Overloaded, UserError
@@ -55,7 +56,7 @@ class OpenAIEngine:
         self._retries = retries
         self._closed = False
         self._left_out: set[str] = set()  # parameters that this server does not take
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[openai.AsyncOpenAI, None]]] = {}
+        self._clients = PerLoop(self._new_client, lambda client: client.close())
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class OpenAIEngine:
         if self._closed:
             raise EngineClosed(f"The engine {self.name} is closed.")
         try:
-            client = await self._client()
+            client = await self._clients.get()
             answer = Answer()
             async with await self._open(client, call) as chunks:
                 async for chunk in chunks:
@@ -82,40 +83,20 @@ class OpenAIEngine:
     async def models(self) -> list[str]:
         """The names that the server lists; raises what `stream` raises."""
         try:
-            return [model.id async for model in (await self._client()).models.list()]
+            return [model.id async for model in (await self._clients.get()).models.list()]
         except (openai.OpenAIError, ValueError, RuntimeError) as error:
             raise await self._translate(error, Sampling()) from error
 
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
         self._closed = True
-        here = asyncio.get_running_loop()
-        for loop, (_, holder) in list(self._clients.items()):
-            if loop is here:
-                await holder.aclose()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(holder.aclose(), loop))
-        self._clients.clear()
+        await self._clients.close()
 
-    async def _client(self) -> openai.AsyncOpenAI:
-        """The running loop's client: connections belong to the loop that opened them."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            holder = self._hold(loop)
-            self._clients[loop] = (await anext(holder), holder)
-        return self._clients[loop][0]
-
-    async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[openai.AsyncOpenAI, None]:
-        # A generator, because a loop closes its open generators when it ends (asyncio.run does): so do the connections.
+    def _new_client(self) -> openai.AsyncOpenAI:
         http = openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(self._base_url), follow_redirects=False, timeout=self._timeout)
-        client = openai.AsyncOpenAI(
+        return openai.AsyncOpenAI(
             base_url=self._base_url, api_key=self._api_key, timeout=self._timeout, max_retries=self._retries, http_client=http
         )
-        try:
-            yield client
-        finally:
-            self._clients.pop(loop, None)
-            await client.close()
 
     async def _open(self, client: openai.AsyncOpenAI, call: Call) -> openai.AsyncStream[ChatCompletionChunk]:
         if self._model is None:
@@ -167,7 +148,7 @@ class OpenAIEngine:
 
     async def _not_found(self) -> UserError:
         try:
-            served = [model.id async for model in (await self._client()).models.list()]
+            served = [model.id async for model in (await self._clients.get()).models.list()]
         except (openai.OpenAIError, ValueError):
             return Misconfigured(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
         return Misconfigured(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
