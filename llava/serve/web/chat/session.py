@@ -23,7 +23,7 @@ from llava.ecso.policy import Policy
 from llava.engines.base import Engine
 from llava.errors import EngineError, UserError
 from llava.serve.web.moderation import Moderator
-from llava.serve.web.pictures import LIMITS
+from llava.serve.web.pictures import LIMITS, check_size
 from llava.serve.web.running import Changed, Running
 from llava.serve.web.votes import KINDS
 from llava.serve.web.words import failure
@@ -177,7 +177,7 @@ class Session:
             raise UserError(f"This conversation has {MOST_TURNS} turns, the most that are kept: clear it to begin anew.")
         messages = [message for each in kept for message in (_earlier(each, asking), Message("assistant", each.answer))]
         chat = Chat((*messages, read(turn, asking)))
-        _check_size(chat)
+        check_size(chat)
         self.turns = [*before, turn]
         self._asked = _Asked(turn, chat, asking)
 
@@ -224,13 +224,3 @@ def _earlier(turn: Turn, asking: Asking) -> Message:
         return _question(turn, asking)
     except UserError:
         raise UserError("A picture of an earlier question is no longer kept here: press Clear, and begin anew.") from None
-
-
-def _check_size(chat: Chat) -> None:
-    """The limits of one request to the gateway hold for a conversation, too."""
-    if sum(len(message.text) for message in chat.messages) > LIMITS.text:
-        raise UserError(f"The conversation is too long: at most {LIMITS.text} characters are taken. Clear it, or ask something shorter.")
-    if len(chat.images) > LIMITS.images:
-        raise UserError(f"A conversation may have at most {LIMITS.images} pictures, and this one has {len(chat.images)}: leave some out.")
-    if sum(image.size[0] * image.size[1] for image in chat.images) > LIMITS.pixels:
-        raise UserError(f"All pictures together may have at most {LIMITS.pixels / 1e6:g} megapixels: take smaller ones.")

@@ -26,7 +26,7 @@ from llava.serve.web.moderation import Moderator
 from llava.serve.web.options import Settings
 from llava.serve.web.picker import picker_ids, picker_value
 from llava.serve.web.pictures import Pictures
-from llava.serve.web.shell import header
+from llava.serve.web.shell import EVENT, header
 from llava.serve.web.words import failure
 
 Values = dict[Any, Any]  # component -> its value; the other way round component -> what becomes of it
@@ -68,10 +68,9 @@ class EcsoPage:
         form, work = self.form, self.work
         texts = {work.panels[name].said for name in EDITABLE}
         drawn = [self.desk, self.begun, form.picker, form.question, form.all, form.stop, *work.outputs]
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        slow = quiet | {"inputs": {self.desk, self.begun, *form.inputs, *texts}, "outputs": drawn, "trigger_mode": "once"}
+        slow = EVENT | {"inputs": {self.desk, self.begun, *form.inputs, *texts}, "outputs": drawn, "trigger_mode": "once"}
         slow |= {"concurrency_id": "answers", "concurrency_limit": self._settings.concurrency}
-        quick = quiet | {"inputs": {self.desk, form.view}, "outputs": drawn, "concurrency_limit": None}
+        quick = EVENT | {"inputs": {self.desk, form.view}, "outputs": drawn, "concurrency_limit": None}
         runs = [gr.on([form.all.click, form.question.submit], partial(self._running, None), js=THEN_LOOK, **slow)]
         runs.append(form.examples.click(self._run_example, **slow))
         for name in ORDER:
@@ -86,7 +85,7 @@ class EcsoPage:
         form.view.change(self._look, **quick)
         work.follow_up.click(self._follow_up, **quick)
         work.over.click(self._start_over, **quick)
-        work.download.click(self._download, inputs=self.desk, outputs=[work.saved, work.notice], concurrency_limit=None, **quiet)
+        work.download.click(self._download, inputs=self.desk, outputs=[work.saved, work.notice], concurrency_limit=None, **EVENT)
 
     async def _run_example(self, values: Values, event: gr.EventData) -> AsyncGenerator[Values, None]:
         """Fill in an example, as a new conversation, and run all steps."""
@@ -241,8 +240,3 @@ class EcsoPage:
             return view.verdict(desk)
         can_edit = name in EDITABLE and not desk.busy and bool(view.text(desk, name))
         return gr.update(value=view.text(desk, name), interactive=can_edit)
-
-
-def _polite(name: str) -> str:
-    """A place whose changes a screen reader tells."""
-    return f'<div class="{name}-place" role="status" aria-live="polite">${{value}}</div>'
