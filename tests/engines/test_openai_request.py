@@ -92,6 +92,13 @@ def test_a_refused_seed_or_stop_is_left_out_only_where_it_changes_nothing(
         run(connect(server.url), call)
 
 
+def test_an_error_does_not_repeat_the_words_that_were_to_stop_an_answer(server: OpenAIServer) -> None:
+    server.behaviour.rejects = ("stop",)
+    with pytest.raises(UserError, match="does not take stop: choose") as caught:
+        run(connect(server.url), Call("answer", Chat.ask("q"), Sampling(stop=("my name is Zorb",))))
+    assert "Zorb" not in str(caught.value)
+
+
 def test_a_question_that_a_refusal_quotes_is_not_taken_for_a_parameter(server: OpenAIServer) -> None:
     server.behaviour.fail = {-1: (400, error("cannot parse 'what is temperature, seed and top_p?'"))}
     with pytest.raises(UserError, match="refused the request"):

@@ -67,7 +67,8 @@ def to_request(model: str, call: Call, left_out: Collection[str]) -> dict[str, A
         request |= {"logprobs": True, "top_logprobs": min(MAX_TOP_LOGPROBS, top)}
     for name in left_out:
         if name in SETTINGS and name in request and not _changes_nothing(name, sampling):
-            raise UserError(f"The model {model} does not take {name} {request[name]!r}: choose another value or another model.")
+            shown = name if name == "stop" else f"{name} {request[name]!r}"  # stop strings are words of a user, and errors are logged
+            raise UserError(f"The model {model} does not take {shown}: choose another value or another model.")
     return {name: value for name, value in request.items() if name not in left_out}
 
 
