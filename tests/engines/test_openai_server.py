@@ -42,6 +42,23 @@ def test_an_event_without_an_end_is_given_up(piece: bytes) -> None:
         [events.add(piece) for _ in range(MAX_EVENT // 2**20 + 1)]
 
 
+def test_lines_of_nothing_are_an_event_without_an_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.engines.openai.events.MAX_EVENT", 1000)
+    events = Events()
+    with pytest.raises(EngineError, match="without an end"):
+        [events.add(b"data:\n") for _ in range(201)]
+    assert [len(Events().add(b": still here\n" * 10_000 + b"data: 1\n\n" * 500)) for _ in range(2)] == [500, 500]
+
+
+def test_an_answer_without_an_end_is_given_up(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.engines.openai.server.MAX_ANSWER", 10_000)
+    server.behaviour.pieces = ["word "] * 10
+    assert run(connect(server.url), ask()).text == "word " * 10
+    server.behaviour.pieces = ["word "] * 1000
+    with pytest.raises(EngineError, match="an answer without an end"):
+        run(connect(server.url), ask())
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -14,7 +14,8 @@ class Events:
     def __init__(self) -> None:
         self._line: list[bytes] = []  # joined once, when its end comes: a long line arrives in very many pieces
         self._data: list[bytes] = []
-        self._size = 0  # of both
+        self._kept = 0  # bytes of the data, a line without any counted too
+        self._size = 0  # with those of the line
 
     def add(self, piece: bytes) -> list[bytes]:
         """The data of the events that `piece` completes; raises `EngineError` for one that has no end."""
@@ -25,10 +26,11 @@ class Events:
             self._line = []
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+                self._kept += len(line)
             elif not line and self._data:
                 whole.append(b"\n".join(self._data))
-                self._data = []
-            self._size = sum(map(len, self._data))
+                self._data, self._kept = [], 0
+            self._size = self._kept
         self._line.append(rest)
         self._size += len(rest)
         if self._size > MAX_EVENT:

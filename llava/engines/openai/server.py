@@ -24,6 +24,7 @@ from llava.engines.openai.pause import pause
 from llava.errors import EngineError, EngineTimeout, Misconfigured, Unavailable, UserError
 
 LONGEST_PAUSE = 60.0  # seconds; a server that wants a longer one is not waited for
+MAX_ANSWER = 4 * MAX_EVENT  # bytes of all events of an answer: some ten times those of 4,096 tokens with 20 alternatives each
 LEFT_OVER = 0.1  # seconds for what follows the end of an answer: a connection that is read to its end can be used again
 MAX_REFUSAL = 64 * 1024  # bytes of a refusal that are read
 _PASSING = (408, 409, 429, 500, 502, 503)  # not 504: what took too long once would take as long again
@@ -97,10 +98,13 @@ class Server:
     async def chunks(self, response: httpx2.Response) -> AsyncGenerator[Any, None]:
         """The JSON of each event up to `[DONE]` or the end; raises `EngineError` and `EngineTimeout`."""
         failed = f"The server at {self.address} failed in the middle of its answer or does not speak OpenAI's format."
-        events = Events()
+        events, read = Events(), 0
         try:
             async with aclosing(response.aiter_bytes()) as pieces:
                 async for piece in pieces:
+                    read += len(piece)
+                    if read > MAX_ANSWER:
+                        raise EngineError(f"The server at {self.address} sends an answer without an end.")
                     for data in events.add(piece):
                         if data.startswith(b"[DONE]"):
                             await _read_on(pieces)
