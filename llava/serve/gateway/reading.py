@@ -44,6 +44,12 @@ class Asked:
     mode: Mode
     sampling: dict[str, Any]
 
+    @property
+    def live(self) -> bool:
+        """Whether its answer goes out as the model says it: where nothing is checked, nothing need be held."""
+        request = self.request
+        return bool(request.stream) and self.mode == "off" and (request.n or 1) == 1 and not request.logprobs
+
 
 class Reader:
     """Reads requests to the models called `names`; every method raises `Refusal` for what is not taken."""

@@ -110,19 +110,18 @@ def _model(name: str, service: Service) -> dict[str, Any]:
 def _ask(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        data = body(request)
-        if await service.unheld(data):
-            live = Stream(service.live(data, _id(request)), _raised, media_type="text/event-stream")
+        asked = await service.ask(body(request))
+        if asked.live:
+            live = Stream(service.live(asked, _id(request)), _raised, media_type="text/event-stream")
             live.headers.update(render.promised("off", service.config.policy.name) | _EVENTS)
             return live
-        done = await unless_gone(request, service.complete(data, _id(request)))
-        if done is None:
+        completion = await unless_gone(request, service.complete(asked, _id(request)))
+        if completion is None:
             return _gone()
-        completion, asked = done
-        headers = render.headers(completion)
+        headers, wish = render.headers(completion), asked.request
         # The tokens of a long answer, with their alternatives, take a while to write.
-        content = await asyncio.to_thread(_written, completion, asked) if asked.logprobs else _written(completion, asked)
-        if asked.stream:
+        content = await asyncio.to_thread(_written, completion, wish) if wish.logprobs else _written(completion, wish)
+        if wish.stream:
             return Response(content, headers={**headers, **_EVENTS}, media_type="text/event-stream")
         return Response(content, headers=headers, media_type="application/json")
 
@@ -140,10 +139,10 @@ def _ask(app: FastAPI, service: Service) -> None:
         return JSONResponse({"id": f"modr-{secrets.token_hex(12)}", "model": name, "results": [_moderated(trace) for trace in traces]})
 
 
-def _written(completion: render.Completion, asked: ChatRequest) -> bytes:
-    if not asked.stream:
+def _written(completion: render.Completion, wish: ChatRequest) -> bytes:
+    if not wish.stream:
         return render.whole(completion)
-    return render.streamed(completion, wants_usage(asked))
+    return render.streamed(completion, wants_usage(wish))
 
 
 def _raised(error: Exception) -> Response:

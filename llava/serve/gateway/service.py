@@ -24,7 +24,6 @@ from llava.engines.base import Engine
 from llava.engines.timed import Timed
 from llava.errors import UnknownModel, UserError
 from llava.serve.admission import Admission
-from llava.serve.gateway import schema
 from llava.serve.gateway.audit import AuditLog
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.decide import DEFENCES, Decision, Mode, StepFailed, decide, follow
@@ -84,39 +83,33 @@ class Service:
         """The guard's modes that a request may ask for."""
         return list(DEFENCES) if self.config.allow_override else [self.config.mode]
 
-    async def complete(self, data: dict[str, Any], request_id: str) -> tuple[Completion, schema.ChatRequest]:
+    async def ask(self, data: dict[str, Any]) -> Asked:
+        """A chat request, read; raises `Refusal`, and `Overloaded` where too many wait already. To be told no, nobody waits for a place."""
+        with self.admission.entry():
+            return await self._reader.ask(data)
+
+    async def complete(self, asked: Asked, request_id: str) -> Completion:
         """Answer a chat request; raises `Refusal` and `Overloaded`."""
-        begin = time.monotonic()
+        begin, name = time.monotonic(), asked.name
         async with self.admission.turn():
             self.metrics.queue.observe(time.monotonic() - begin)
-            asked = await self._reader.ask(data)
-            request, name = asked.request, asked.name
-            ask = await self._reader.chat(request.messages)
+            ask = await self._reader.chat(asked.request.messages)
             policy = self.config.policy.answering(**asked.sampling)
             try:
-                decisions = await self._decisions(request.n or 1, asked.mode, policy, ask, self.engines[name])
+                decisions = await self._decisions(asked.request.n or 1, asked.mode, policy, ask, self.engines[name])
             except StepFailed as failed:
                 raise self._failed(failed, "chat", name, ask, request_id) from None
             completion = replace(_empty(asked, policy), decisions=decisions)
             self._count(completion, name, time.monotonic() - begin)
             self._record(request_id, "chat", name, ask, mode=asked.mode, status=200, choices=[self._choice(each) for each in decisions])
-        return completion, request
+        return completion
 
-    async def unheld(self, data: dict[str, Any]) -> bool:
-        """Whether the answer to a chat request goes out as the model says it, by `live`: where nothing is checked nothing need be held.
-        Raises `Refusal`."""
-        if not data.get("stream") or not (self.config.allow_override or self.config.mode == "off"):
-            return False
-        asked = await self._reader.ask(data)
-        return asked.mode == "off" and (asked.request.n or 1) == 1 and not asked.request.logprobs
-
-    async def live(self, data: dict[str, Any], request_id: str) -> AsyncGenerator[bytes, None]:
-        """The events of the answer to a request that is `unheld`; raises `Refusal` and `Overloaded`, also in the middle."""
-        begin = time.monotonic()
+    async def live(self, asked: Asked, request_id: str) -> AsyncGenerator[bytes, None]:
+        """The events of the answer to a request that is `live`; raises `Refusal` and `Overloaded`, also in the middle."""
+        begin, name = time.monotonic(), asked.name
         async with self.admission.turn():
             self.metrics.queue.observe(time.monotonic() - begin)
-            asked = await self._reader.ask(data)
-            ask, name = await self._reader.chat(asked.request.messages), asked.name
+            ask = await self._reader.chat(asked.request.messages)
             policy = self.config.policy.answering(**asked.sampling)
             completion, said, recorded = _empty(asked, policy), list[str](), False
             first: float | None = None

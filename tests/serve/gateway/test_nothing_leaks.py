@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,6 +257,18 @@ def test_a_client_that_leaves_ends_the_models_call() -> None:
         assert ended.wait(20)
         until(lambda: running.service.admission.running == 0)
         assert 'status="499"' in running.metrics()
+
+
+@pytest.mark.parametrize(
+    "config", [Config(mode="off", self_test=False), Config(allow_override=True, self_test=False)], ids=["off", "override"]
+)
+def test_streams_that_nobody_checks_are_turned_away_unread_where_too_many_wait(config: Config) -> None:
+    config = replace(config, most_running=1, most_waiting=0)
+    with gateway(ScriptedEngine(BENIGN, delay=60), config) as running, socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(running.request("POST", "/v1/chat/completions", chat(stream=True)))
+        until(lambda: running.service.admission.running == 1)
+        status, headers, _ = running.ask("POST", "/v1/chat/completions", chat(stream=True, no_such_field=1))
+        assert (status, headers["retry-after"]) == (429, "1")
 
 
 def test_who_finds_no_place_is_told_to_come_again() -> None:
