@@ -112,6 +112,9 @@ class Reader:
         """Model name and mode; raises `Refusal` for a model that is not there (404) and a mode that is not allowed (403)."""
         allowed, name, mode = self._allowed, request.model, request.guard.mode
         if allowed.override and name.endswith(DIRECT) and name not in self._names:
+            if mode not in (None, "off"):  # whoever wrote the one may not have written the other
+                said = f"The model's name asks for no guard, and 'guard.mode' for {mode}: ask for one of them."
+                raise Refusal(400, said, code="invalid_value", param="guard.mode")
             name, mode = name.removesuffix(DIRECT), "off"
         name = self._name(name)
         if mode is not None and mode != allowed.mode and not allowed.override:

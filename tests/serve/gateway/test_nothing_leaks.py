@@ -234,6 +234,12 @@ def test_the_mode_is_the_callers_only_where_the_operator_allows_it() -> None:
             _, headers, content = running.ask("POST", "/v1/chat/completions", chat() | wish)
             assert json.loads(content)["choices"][0]["message"]["content"] == HARMFUL["answer"]
             assert headers["x-llava-guard-verdict"] in ("bypassed", "harmful")
+        for mode in ("guard", "shadow"):  # a program's wish is not undone by the name that its user chose
+            for stream in (False, True):
+                status, _, content = running.ask(
+                    "POST", "/v1/chat/completions", chat(model="tiny:direct", guard={"mode": mode}, stream=stream)
+                )
+                assert (status, json.loads(content)["error"]["param"]) == (400, "guard.mode")
         assert running.ask("POST", "/v1/chat/completions", chat())[1]["x-llava-guard-verdict"] == "regenerated"
 
 
