@@ -89,8 +89,7 @@ def run(options: argparse.Namespace) -> int:
 def start_log() -> None:
     """Log to standard error, without a line for each call of the model."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for name in ("httpx2", "openai"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
