@@ -11,6 +11,7 @@ from llava.doctor.identify import check_let_in, check_version
 from llava.doctor.model import GuardFailed, check_model
 from llava.doctor.report import Site, Trouble
 from llava.doctor.web import Answer, Web
+from llava.engines import is_server
 from llava.errors import EngineError, EngineTimeout, LlavaError, Overloaded, Unavailable, UnknownModel, UserError
 
 DIRECT = ":direct"
@@ -99,7 +100,7 @@ async def _behind(web: Web) -> str | None:
 
 def next_address(target: str, gateway: Address) -> Address | str:
     """Where to go on, or a sentence why not. Another machine's loopback is not ours."""
-    if not re.match(r"(https?|controller)://", target):
+    if not is_server(target):
         return f"Its model runs in its own process ({target[:100]})."
     try:
         found = Address.read(target)

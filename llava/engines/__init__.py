@@ -17,7 +17,7 @@ from llava.engines.scripted import ScriptedEngine
 from llava.errors import UserError, unknown
 from llava.paths import MINI
 
-__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "known"]
+__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_server", "known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,11 @@ def known(target: str, **options: object) -> Kind:
         raise UserError(f"Cannot connect to {shown!r}. These work: {'; '.join(kind.example for kind in KINDS)}.")
     _check_options(kind, options)
     return kind
+
+
+def is_server(target: str) -> bool:
+    """Whether the model of `target` runs in other processes: behind an OpenAI-compatible server, or in a controller's workers."""
+    return re.match(r"(https?|controller)://", target) is not None
 
 
 def _check_options(kind: Kind, options: dict[str, object]) -> None:

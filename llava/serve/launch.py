@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import sys
 
 from llava.cli import pair, program
-from llava.engines import known
+from llava.engines import is_server, known
 from llava.errors import UserError
 from llava.serve import api_server
 from llava.serve.local_cluster import cluster_secret, model_words, serve_before
@@ -35,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--engine and --model-path both name the model: give one of them.")
     options.engine = options.engine or options.model_path or "mini"
     known(options.engine, **dict(pair(text) for text in options.engine_option))
-    if re.match(r"(https?|controller)://", options.engine):
+    if is_server(options.engine):
         return api_server.run(options)
     if options.model is not None:
         raise UserError("--model chooses among the models of a server behind: leave it out, or give --engine http://host:port/v1.")
