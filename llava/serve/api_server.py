@@ -24,9 +24,9 @@ from typing import Any
 
 from llava.cli import pair, program
 from llava.ecso.policy import POLICIES, policy_named
-from llava.engines import Engine, connect
+from llava.engines import Engine, connect, is_server
 from llava.errors import EngineError, LlavaError, UserError, unknown
-from llava.serve.app import deadlines, listen, server, until_told
+from llava.serve.app import deadlines, listen, server, until_failure, until_told
 from llava.serve.gateway.audit import AuditLog
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.decide import DEFENCES
@@ -114,16 +114,19 @@ def checked(options: argparse.Namespace) -> Checked:
 
 
 async def serve_gateway(options: argparse.Namespace, ready: Checked) -> None:
-    """Connect to the model and serve until told to stop, by a signal or by being cancelled; raises what `open_engines` raises."""
+    """Connect to the model and serve until told to stop, by a signal or by being cancelled; raises what `open_engines` raises, and
+    `EngineError` when a model in this process has failed for good."""
     with ready.listener as listener:
         engines = await open_engines(options)
         # Told to operators only, and never with a user:password part.
         behind = None if options.allow_anonymous else re.sub("//[^/]*@", "//", options.engine)
-        service = Service(engines, replace(ready.config, behind=behind), ready.audit)
+        config = replace(ready.config, behind=behind, model_here=not is_server(options.engine))
+        service = Service(engines, config, ready.audit)
         try:
             host, port, mode = options.host, listener.getsockname()[1], ready.config.mode
             log.info("serving %s at http://%s:%d/v1, guard mode %s", ", ".join(service.models()), host, port, mode)
-            await until_told(server(create_app(service, ready.rules, ready.caps)), listener)
+            runner = server(create_app(service, ready.rules, ready.caps))
+            await until_failure(until_told(runner, listener), [service.health.lost()])
         finally:
             for engine in engines.values():
                 await engine.close()
@@ -132,10 +135,10 @@ async def serve_gateway(options: argparse.Namespace, ready: Checked) -> None:
 async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
     """Model name -> engine; raises what `connect` raises, and `UserError` for a server that lists no model."""
     chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
-    target, is_server = options.engine, re.match(r"(https?|controller)://", options.engine) is not None
+    target = options.engine
     if options.model is not None:
         chosen["model"] = options.model
-    if not is_server or options.model is not None:
+    if options.model is not None or not is_server(target):
         name = options.served_model_name or options.model or _name(target)
         return {name: await asyncio.to_thread(connect, target, **chosen)}
     names = await _listed(target, chosen, options.wait)

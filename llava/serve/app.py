@@ -14,7 +14,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -30,7 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llava.cli import pair
 from llava.deadlines import Deadlines
-from llava.errors import UserError, unknown
+from llava.errors import LlavaError, UserError, unknown
 from llava.serve.limits import Caps, Limits
 from llava.serve.refusal import Edge, Refusal
 from llava.serve.security import Gate, Keys, Rules, closed_to_others, cluster_keys
@@ -178,6 +178,22 @@ async def until_told(runner: uvicorn.Server, listener: socket.socket) -> None:
         runner.should_exit = True
         await serving
         raise
+
+
+async def until_failure(serving: Awaitable[None], failures: Iterable[Awaitable[LlavaError]]) -> None:
+    """Serve until that ends; when one of `failures` comes before, stop serving and raise the error that it gives."""
+    front = asyncio.ensure_future(serving)
+    watched = {asyncio.ensure_future(failure) for failure in failures}
+    try:
+        await asyncio.wait({front, *watched}, return_when=asyncio.FIRST_COMPLETED)
+        for ended in watched:
+            if ended.done():
+                raise ended.result()
+        await front
+    finally:
+        for task in (front, *watched):
+            task.cancel()
+        await asyncio.gather(front, *watched, return_exceptions=True)
 
 
 def listen(host: str, port: int) -> socket.socket:

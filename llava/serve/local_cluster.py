@@ -4,7 +4,6 @@ them for as long as they live. Knows no gateway and no page.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -14,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from llava.cluster.secret import CLUSTER_SECRET
+from llava.serve.app import until_failure
 from llava.serve.children import Child
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ async def serve_before(worker: Sequence[str], serving: Callable[[str], Awaitable
     """Start a controller and a worker (with these words), and `serving(controller's host:port)`; when one of the three ends, so do the
     others. Raises the error that tells of a child's end."""
     async with _children(worker) as (address, children):
-        await _while_running(serving(address), children)
+        await until_failure(serving(address), [child.failed() for child in children])
 
 
 @asynccontextmanager
@@ -64,22 +64,6 @@ async def _children(words: Sequence[str]) -> AsyncGenerator[tuple[str, list[Chil
             children.append(await Child.start(name, program, _environment()))
             stack.push_async_callback(children[-1].stop)
         yield f"{HOST}:{hub}", children
-
-
-async def _while_running(serving: Awaitable[None], children: list[Child]) -> None:
-    """Serve until that ends; when a child ends before, stop serving and raise the error that tells of it."""
-    front = asyncio.ensure_future(serving)
-    watched = {asyncio.ensure_future(child.failed()) for child in children}
-    try:
-        await asyncio.wait({front, *watched}, return_when=asyncio.FIRST_COMPLETED)
-        for ended in watched:
-            if ended.done():
-                raise ended.result()
-        await front
-    finally:
-        for task in (front, *watched):
-            task.cancel()
-        await asyncio.gather(front, *watched, return_exceptions=True)
 
 
 def _environment() -> Mapping[str, str]:

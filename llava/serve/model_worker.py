@@ -24,14 +24,14 @@ from llava import __version__
 from llava.cli import program
 from llava.cluster.dial import worker_address
 from llava.cluster.wire import error_event
-from llava.engines import Engine
+from llava.engines import Engine, is_server
 from llava.errors import UserError
 from llava.model.templates import template_for
 from llava.serve import loading
-from llava.serve.app import join_cluster, new_app, serve
+from llava.serve.app import join_cluster, listen, new_app, server, until_failure, until_told
 from llava.serve.heart_beat import HeartBeat
 from llava.serve.limits import MIB, Caps, body
-from llava.serve.refusal import refusal_for
+from llava.serve.refusal import Refusal, refusal_for
 from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
 from llava.serve.worker import Bounds, Worker
@@ -55,15 +55,24 @@ def create_app(core: Worker, config: Config) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if config.heart_beat is not None:
             config.heart_beat.start()
+        watching = asyncio.create_task(core.health.watch())
         yield
+        watching.cancel()
         await leave(core, config.heart_beat)
         await core.close()
 
     app = new_app(Rules(config.keys, fix=CLUSTER_FIX), config.caps, title="llava model worker", lifespan=lifespan)
 
     @app.get("/health")
+    async def health() -> dict[str, str]:
+        if core.health.is_lost:
+            raise Refusal(503, "The model of this worker has failed for good, and the worker ends.", code="unavailable")
+        return {"status": "ok"}
+
     @app.get("/ready")
-    async def fine() -> dict[str, str]:
+    async def ready() -> dict[str, str]:
+        if not core.health.ready:
+            raise Refusal(503, "The model of this worker failed, and has passed no self-test since.", code="unavailable")
         return {"status": "ok"}
 
     @app.post("/version")
@@ -129,23 +138,29 @@ async def _serve(options: argparse.Namespace, name: str, keys: Keys, tie: tuple[
     log.info("loading %s", name)
     engine = await asyncio.to_thread(_engine, options)
     bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
-    core = Worker(engine, (name,), template_for(name, options.conv_mode), bounds, stream_interval=options.stream_interval)
+    template = template_for(name, options.conv_mode)
+    tested = not is_server(options.engine) and not options.engine.startswith("scripted:")  # a test would use up a line of the script
+    core = Worker(engine, (name,), template, bounds, stream_interval=options.stream_interval, tested=tested)
     heart_beat = HeartBeat(*tie, core.status, changes=core.changes) if tie else None
     log.info("serving %s at http://%s:%d", name, options.host, options.port)
     try:
-        await serve(
-            create_app(core, Config(keys, heart_beat=heart_beat)), options.host, options.port, leave=lambda: leave(core, heart_beat)
-        )
+        await serve_worker(core, Config(keys, heart_beat=heart_beat), options.host, options.port)
     finally:
         await core.close()
+
+
+async def serve_worker(core: Worker, config: Config, host: str, port: int) -> None:
+    """Serve until told to stop; raises `UserError` for a port that cannot be had, `EngineError` when the model has failed for good."""
+    with listen(host, port) as listener:
+        runner = server(create_app(core, config), leave=lambda: leave(core, config.heart_beat))
+        await until_failure(until_told(runner, listener), [core.health.lost()])
 
 
 def _engine(options: argparse.Namespace) -> Engine:
     if options.engine == "local":
         attention = "flash_attention_2" if options.use_flash_attn else None
         return loading.engine(options.model_path, options, attn_implementation=attention, max_batch=options.limit_model_concurrency)
-    is_server = options.engine.startswith(("http://", "https://", "controller://"))
-    return loading.engine(options.engine, options, model=options.model_name if is_server else None)
+    return loading.engine(options.engine, options, model=options.model_name if is_server(options.engine) else None)
 
 
 def _name(options: argparse.Namespace) -> str:

@@ -16,13 +16,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from llava.chat import Call, Delta, Image
+from llava.chat import Call, Chat, Delta, Image, Sampling
 from llava.cluster.wire import Status, call_of, chat_of, error_event, event, last_fields, last_logprobs
 from llava.conversation import Conversation
-from llava.engines.base import Engine
+from llava.engines.base import Engine, generate
 from llava.errors import EngineError, ImageError, LlavaError, Unavailable, UserError
 from llava.serve.admission import Admission
 from llava.serve.foreign import sampling_of, turns_of
+from llava.serve.health import MOST, Health
 from llava.serve.refusal import place
 from llava.serve.streaming import beating
 
@@ -45,10 +46,18 @@ class Bounds:
 
 
 class Worker:
-    """An engine under the names of its models. `template` reads the prompt strings of foreign clients."""
+    """An engine under the names of its models. `template` reads the prompt strings of foreign clients; `tested`: after a failure short
+    self-tests find out whether the model has failed for good."""
 
     def __init__(
-        self, engine: Engine, models: tuple[str, ...], template: Conversation, bounds: Bounds | None = None, *, stream_interval: int = 1
+        self,
+        engine: Engine,
+        models: tuple[str, ...],
+        template: Conversation,
+        bounds: Bounds | None = None,
+        *,
+        stream_interval: int = 1,
+        tested: bool = False,
     ) -> None:
         self._engine = engine
         self._models = models
@@ -57,6 +66,7 @@ class Worker:
         self._interval = max(stream_interval, 1)
         self._admission = Admission(self._bounds.running, self._bounds.waiting, self._bounds.patience)
         self._decoders = ThreadPoolExecutor(self._bounds.decoders, "llava-decode")
+        self.health = Health(self._self_test if tested else None, trusted=True, most=MOST)
         self.leaving = False
 
     def status(self) -> Status:
@@ -86,9 +96,14 @@ class Worker:
                 if not form.ended:
                     raise EngineError("The model ended its answer without a reply.")
             except Exception as error:  # noqa: BLE001 - whatever it is, the stream must not end as if the answer were complete
+                self.health.failed(error)
                 if not isinstance(error, LlavaError):
                     log.error("a call failed: %s at %s", type(error).__name__, place(error))
                 yield error_event(error)
+
+    async def _self_test(self) -> None:
+        """A word; raises what the engine raises."""
+        await generate(self._engine, Call("probe", Chat.ask("What is two and two?"), Sampling(max_tokens=1)))
 
     async def _deltas(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta, None]:
         async with self._admission.place():

@@ -7,6 +7,7 @@ counters and the audit log. Knows no route and no header.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -28,13 +29,13 @@ from llava.serve.gateway.audit import AuditLog
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.decide import DEFENCES, Decision, Mode, StepFailed, decide, follow
 from llava.serve.gateway.failures import GuardUnavailable, answer_failed, report, waiting
-from llava.serve.gateway.health import Health
 from llava.serve.gateway.live import as_it_comes
 from llava.serve.gateway.metrics import Metrics
 from llava.serve.gateway.reading import DIRECT, Allowed, Asked, Reader, wants_usage
 from llava.serve.gateway.remote import Remote
 from llava.serve.gateway.render import Completion, Events, event
 from llava.serve.gateway.tasks import together
+from llava.serve.health import MOST, Health
 from llava.serve.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Config:
     patience: float = 30.0
     behind: str | None = None  # the engine's target, told to those who may read the metrics
     self_test: bool = True  # check one harmless answer at the start, before the gateway calls itself ready
+    model_here: bool = False  # in this process, which has to end when the model has failed for good
 
 
 class Service:
@@ -69,7 +71,7 @@ class Service:
         self.engines = {name: Timed(engine, self.config.deadlines) for name, engine in engines.items()}
         self.metrics = Metrics()
         self.admission = Admission(self.config.most_running, self.config.most_waiting, self.config.patience)
-        self.health = Health(self._self_test if self.config.self_test else None)
+        self.health = Health(self._self_test if self.config.self_test else None, most=MOST if self.config.model_here else math.inf)
         self.created = int(time.time())
         self._audit = audit
         allowed = Allowed(self.config.mode, self.config.allow_override, self.config.limits, self.config.remote)
@@ -238,7 +240,11 @@ class Service:
     async def _self_test(self) -> None:
         """One check of a harmless answer with each engine; raises what the engine raises."""
         for engine in self.engines.values():
-            await follow(Method("refuse", self.config.policy), Chat.ask("What is two and two?"), engine, self.config.seconds, "Four.")
+            method, ask = Method("refuse", self.config.policy), Chat.ask("What is two and two?")
+            try:
+                await follow(method, ask, engine, self.config.seconds, "Four.")
+            except StepFailed as failed:
+                raise failed.error from None
 
 
 def _empty(asked: Asked, policy: Policy) -> Completion:

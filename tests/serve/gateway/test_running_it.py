@@ -12,9 +12,9 @@ from llava.chat import Call, Reply
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Line
 from llava.errors import EngineError, Overloaded, UserError
-from llava.serve.gateway.health import Health
 from llava.serve.gateway.metrics import Histogram, Metrics
 from llava.serve.gateway.service import Config
+from llava.serve.health import Health
 from tests.serve.gateway.running import BENIGN, HARMFUL, chat, data_url, gateway, image_part, turn, until
 
 
