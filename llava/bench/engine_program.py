@@ -13,17 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from llava.bench.options import numbers, planned, words
+from llava.bench.options import model_options, numbers, planned, words
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--quick", action="store_true", help="about a minute: one round, few rows, short answers")
-    add("--shape", metavar="NAME", help="of the random model: 33m (default: 576 image tokens, 33 M parameters), 7b (for a GPU), tiny")
-    add("--device", metavar="NAME", help="cpu (default), cuda, mps, auto")
-    add("--dtype", metavar="NAME", help="float32 (default on a CPU), bfloat16 (default elsewhere), float16")
-    add("--threads", type=int, metavar="N", help="processor cores for torch (default: its own choice)")
+    model_options(parser)
     add("--parts", type=words, metavar="LIST", help="some of flows,check,decode,mini (default: all)")
     add("--verdicts", type=words, metavar="LIST", help="forced verdicts, or the model's own: some of no,yes,model (default: no,yes)")
     add("--rounds", type=int, metavar="N", help="how often everything is measured (default: 3)")
@@ -46,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
     result = engine.run(plan, lambda line: print(line, file=sys.stderr))
     print(engine.markdown(result))
     flows = result.medians().flows
-    report.write(options.out, "engine", result.data(), report.chart(flows, engine.title(result)) if flows else None)
-    print(f"written: {options.out}/engine.json" + (" and engine.svg" if flows else ""), file=sys.stderr)
+    chart = report.chart(flows, engine.title(result)) if flows else None
+    print(f"written: {report.write(options.out, 'engine', report.data(result), chart)}", file=sys.stderr)
     return 0

@@ -11,43 +11,28 @@ the answers in (b)'s records.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from llava.bench import eval_data, report
+from llava.bench.eval_ways import Bench, equal, in_the_scripts_way, with_the_runner
 from llava.bench.flows import PATHS
-from llava.bench.machine import describe
-from llava.bench.plain import Plain, Said, same
+from llava.bench.machine import describe, now, said
+from llava.bench.options import check_least, check_names
+from llava.bench.random_model import RandomModel, Say
 from llava.bench.report import Column
 from llava.bench.setup import CHECK_TOKENS, Hits, opened
-from llava.bench.shapes import SHAPES, write_checkpoint
 from llava.bench.watched import Watched
-from llava.chat import Call
 from llava.ecso import PAPER
 from llava.engines.base import concurrency
-from llava.errors import EngineError, UserError, unknown
-from llava.eval.gate import Gate
 from llava.eval.plan import Plan as Evaluation
-from llava.eval.provenance import Model, model_of
+from llava.eval.provenance import model_of
 from llava.eval.records import read
 from llava.eval.resume import Course
-from llava.eval.runner import Runner
 from llava.eval.session import LOCAL_OPTIONS
 from llava.eval.tasks import task
-from llava.model.builder import load
-from llava.model.loaded import Loaded
-from llava.model.options import device_for, dtype_for
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +54,9 @@ WORKLOADS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(RandomModel):
     """What to run. `tokens`: of answers and captions; `short`: of answers to multiple choice. Raises `UserError`."""
 
-    shape: str = "33m"
-    device: str = "cpu"
-    dtype: str = "auto"
-    threads: int | None = None
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     rounds: int = 3
     samples: int = 64
@@ -85,16 +66,9 @@ class Plan:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name, known in (("shape", SHAPES), ("workloads", WORKLOADS)):
-            chosen = getattr(self, name)
-            for value in (chosen,) if isinstance(chosen, str) else chosen:
-                if value not in known:
-                    raise unknown(name, value, known)
-        for name in ("rounds", "samples", "tokens", "short", "concurrency", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name} is {value}: give at least 1.")
-        if not self.workloads:
-            raise UserError(f"Nothing is chosen: workloads are some of {', '.join(WORKLOADS)}.")
+        RandomModel.__post_init__(self)
+        check_names(self, workloads=WORKLOADS)
+        check_least(self, rounds=1, samples=1, tokens=1, short=1, concurrency=1)
 
     def quick(self) -> Plan:
         """Less than a minute of it on two cores: a smoke test with figures, not a measurement."""
@@ -127,54 +101,26 @@ class Result:
 
     plan: Plan
     machine: dict[str, object]
-    began: str
+    began: str = field(default_factory=now)
     rounds: list[list[Rate]] = field(default_factory=list)
 
     def medians(self) -> list[Rate]:
         """The figures of all rounds together."""
-        return [report.medians(one) for one in zip(*self.rounds, strict=True)]
-
-    def data(self) -> dict[str, object]:
-        """JSON-able."""
-        return {**asdict(self), "medians": [asdict(rate) for rate in self.medians()]}
+        return report.over_rounds(self.rounds)
 
 
 def run(plan: Plan, say: Say) -> Result:
     """Run `plan`; `say` is told what is going on."""
-    device, dtype = device_for(plan.device), dtype_for(plan.dtype)
-    if plan.threads is not None:
-        torch.set_num_threads(plan.threads)
-    with tempfile.TemporaryDirectory(prefix="llava-bench-") as scratch:
-        say(f"making a random checkpoint of shape {plan.shape}")
-        stored = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-        folder = write_checkpoint(SHAPES[plan.shape], Path(scratch) / f"llava-random-{plan.shape}", stored)
-        loaded, model = load(str(folder), device=str(device), dtype=str(stored)), model_of(str(folder), None, {})
-        result = Result(plan, describe(loaded.device, loaded.dtype), datetime.now(UTC).isoformat(timespec="seconds"))
+    with plan.made(say) as (loaded, folder):
+        model = model_of(str(folder), None, {})
+        result = Result(plan, describe(loaded.device, loaded.dtype))
         for number in range(plan.rounds):
             result.rounds.append([])
             for name in plan.workloads:
-                rate = _measured(plan, Bench(loaded, model, Path(scratch) / f"{number}-{name}"), name, plan.seed + 1000 * number)
+                rate = _measured(plan, Bench(loaded, model, folder.parent / f"{number}-{name}"), name, plan.seed + 1000 * number)
                 result.rounds[-1].append(rate)
                 say(f"round {number + 1} of {plan.rounds}: {', '.join(f'{c.heading} {c.shown(rate)}' for c in COLUMNS)}")
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The model, and a folder for a workload's questions and records."""
-
-    loaded: Loaded
-    model: Model
-    folder: Path
-
-
-@dataclass(slots=True)
-class Done:
-    """What one way gave: seconds of all, every call by sample, answers by method and sample."""
-
-    seconds: float = 0.0
-    calls: dict[str, list[tuple[Call, Said]]] = field(default_factory=dict)
-    answers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def _measured(plan: Plan, bench: Bench, name: str, seed: int) -> Rate:
@@ -190,10 +136,10 @@ def _measured(plan: Plan, bench: Bench, name: str, seed: int) -> Rate:
         max_tokens=tokens,
     )
     with closing(Course.opened(evaluation, evaluation.tasks[0], bench.model)) as course:
-        plain = _in_the_scripts_way(bench, course, workload.verdict.capitalize())
+        plain = in_the_scripts_way(bench, course, workload.verdict.capitalize())
         with opened(bench.loaded, **LOCAL_OPTIONS) as engine:
             before, watched = Hits.of(engine), Watched(engine, workload.verdict.capitalize())
-            seconds = _with_the_runner(watched, course, plan.concurrency or concurrency(engine))
+            seconds = with_the_runner(watched, course, plan.concurrency or concurrency(engine))
             cache = Hits.of(engine) - before
     answers = {(method, row["id"]): row["answer"] for method, shelf in course.shelves.items() for row in read(shelf.book.path)[1]}
     count = len(course.samples)
@@ -203,47 +149,13 @@ def _measured(plan: Plan, bench: Bench, name: str, seed: int) -> Rate:
         questions=workload.questions,
         tokens=tokens,
         rows=count,
-        equal=sum(_equal(plain, watched, answers, sample.id) for _, sample in course.samples),
+        equal=sum(equal(plain, watched, answers, sample.id) for _, sample in course.samples),
         hits=cache.hits,
         misses=cache.misses,
         plain=count / plain.seconds,
         runner=count / seconds,
         ratio=plain.seconds / seconds,
     )
-
-
-def _in_the_scripts_way(bench: Bench, course: Course, verdict: str) -> Done:
-    """Two passes, as `gen_vlsafe.sh` and `gen_vlsafe_tell_ask.sh` make them; the second reads the answers of the first."""
-    plain, done = Plain(bench.loaded), Done()
-    begin = time.perf_counter()
-    for method in course.shelves:
-        with (bench.folder / f"{method}.jsonl").open("w", encoding="utf-8") as file:
-            for _, sample in course.samples:
-                chat = sample.chat()
-                draft = done.answers.get(("direct", sample.id))
-                calls, outcome = plain.run(course.preset.method(method, sample, chat), chat, verdict, draft)
-                done.calls.setdefault(sample.id, []).extend(calls)
-                done.answers[method, sample.id] = outcome.answer
-                file.write(json.dumps({"id": sample.id, "text": outcome.answer}) + "\n")
-                file.flush()
-    done.seconds = time.perf_counter() - begin
-    return done
-
-
-def _with_the_runner(engine: Watched, course: Course, most: int) -> float:
-    """Seconds from the first question to closed records; raises `EngineError` when a sample failed."""
-    begin = time.perf_counter()
-    asyncio.run(Runner(engine, course.preset, course, Gate(most, most)).run(course.startable()))
-    course.finish()
-    seconds = time.perf_counter() - begin
-    if failures := [failure for shelf in course.shelves.values() for failure in shelf.failures.values()]:
-        raise EngineError(f"{len(failures)} samples failed, the first with: {failures[0]['error']}")
-    return seconds
-
-
-def _equal(plain: Done, engine: Watched, answers: dict[tuple[str, str], str], name: str) -> bool:
-    calls = all(call in engine.said and same(call, said, engine.said[call]) for call, said in plain.calls[name])
-    return calls and all(answers[key] == text for key, text in plain.answers.items() if key[1] == name)
 
 
 COLUMNS = (
@@ -258,17 +170,12 @@ COLUMNS = (
 )
 
 
-def _about(result: Result) -> Iterator[str]:
-    plan, machine = result.plan, result.machine
-    where = machine["card"] or f"{machine['processor']}, {machine['threads']} threads"
-    yield (
-        f"`llava bench eval`, {result.began[:10]}: {where}, {machine['dtype']}, torch {machine['torch']}, transformers "
-        f"{machine['transformers']}. Shape {plan.shape}, {plan.samples} samples a workload, `--methods direct,ecso`, greedy, "
-        f"{plan.rounds} rounds in turn, medians."
-    )
-    yield 'Random weights never say yes: checks are computed and their text replaced by "No" (safe path) or "Yes" (harmful path).'
-
-
 def markdown(result: Result) -> str:
     """The figures as text that can be pasted into docs/results.md."""
-    return f"{' '.join(_about(result))}\n\n{report.table(result.medians(), COLUMNS)}"
+    plan = result.plan
+    head = (
+        f"`llava bench eval`, {result.began[:10]}: {said(result.machine)}. Shape {plan.shape}, {plan.samples} samples a workload, "
+        f"`--methods direct,ecso`, greedy, {plan.rounds} rounds in turn, medians. Random weights never say yes: checks are computed and "
+        'their text replaced by "No" (safe path) or "Yes" (harmful path).'
+    )
+    return f"{head}\n\n{report.table(result.medians(), COLUMNS)}"

@@ -13,17 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from llava.bench.options import planned, words
+from llava.bench.options import model_options, planned, words
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--quick", action="store_true", help="about a minute: one round, few samples, short answers")
-    add("--shape", metavar="NAME", help="of the random model: 33m (default: 576 image tokens, 33 M parameters), 7b (for a GPU), tiny")
-    add("--device", metavar="NAME", help="cpu (default), cuda, mps, auto")
-    add("--dtype", metavar="NAME", help="float32 (default on a CPU), bfloat16 (default elsewhere), float16")
-    add("--threads", type=int, metavar="N", help="processor cores for torch (default: its own choice)")
+    model_options(parser)
     add("--workloads", type=words, metavar="LIST", help="some of safe,harmful (a picture for each question), choice (one for four)")
     add("--rounds", type=int, metavar="N", help="how often everything is measured (default: 3)")
     add("--samples", type=int, metavar="N", help="of a workload (default: 64)")
@@ -42,6 +39,5 @@ def run(options: argparse.Namespace) -> int:
     plan = planned(bench.Plan(), options)
     result = bench.run(plan, lambda line: print(line, file=sys.stderr))
     print(bench.markdown(result))
-    report.write(options.out, "eval", result.data())
-    print(f"written: {options.out}/eval.json", file=sys.stderr)
+    print(f"written: {report.write(options.out, 'eval', report.data(result))}", file=sys.stderr)
     return 0

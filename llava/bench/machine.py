@@ -6,8 +6,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -72,6 +73,17 @@ def describe(device: torch.device, dtype: torch.dtype) -> dict[str, object]:
         "transformers": transformers.__version__,
         "llava": __version__,
     }
+
+
+def said(machine: Mapping[str, object]) -> str:
+    """What `describe` found, in short."""
+    where = machine["card"] or f"{machine['processor']}, {machine['threads']} threads"
+    return f"{where}, {machine['dtype']}, torch {machine['torch']}, transformers {machine['transformers']}"
+
+
+def now() -> str:
+    """The moment, to the second, as a report tells it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _processor() -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass, replace
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from llava.bench.flows import Flow
 from llava.bench.mini import Mini
@@ -29,6 +29,31 @@ def medians(rounds: Sequence[T]) -> T:
         elif isinstance(values[0], float):
             changes[field.name] = median(values)
     return replace(rounds[0], **changes)  # type: ignore[type-var]
+
+
+def over_rounds(rounds: Iterable[Sequence[T]]) -> list[T]:
+    """The `medians` of each record; every round has the same ones, in the same order."""
+    return [medians(same) for same in zip(*rounds, strict=True)]
+
+
+class Result(Protocol):
+    """What a benchmark found, a dataclass: its rounds, where and when."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def medians(self) -> object:
+        """The figures of all rounds together."""
+        ...
+
+
+def data(result: Result) -> dict[str, object]:
+    """Everything that was measured, and the medians; JSON-able."""
+    plain: dict[str, object] = json.loads(json.dumps({**asdict(result), "medians": result.medians()}, default=_plain))
+    return plain
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +121,15 @@ def table(records: Iterable[object], columns: Sequence[Column] | None = None) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write(folder: Path, name: str, data: dict[str, object], chart: str | None = None) -> None:
-    """`name`.json and, where there is a chart, `name`.svg in `folder`, each whole or not at all."""
+def write(folder: Path, name: str, found: dict[str, object], chart: str | None = None) -> str:
+    """`name`.json and, where there is a chart, `name`.svg in `folder`, each whole or not at all; returns which files, for people."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in ((f"{name}.json", json.dumps(data, indent=1)), (f"{name}.svg", chart)):
-        if text is None:
-            continue
+    texts = {f"{name}.json": json.dumps(found, indent=1)} | ({} if chart is None else {f"{name}.svg": chart})
+    for file, text in texts.items():
         unfinished = folder / f".{file}.part"
         unfinished.write_text(text + "\n", "utf-8")
         unfinished.replace(folder / file)
+    return f"{folder}/{' and '.join(texts)}"
 
 
 _LEFT, _WIDE, _ROW, _TOP = 330, 520, 30, 64

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from llava.bench import report
-from llava.bench.machine import describe
+from llava.bench.machine import describe, now
+from llava.bench.options import check_least, check_names
 from llava.bench.serve_models import First, House, Throughput
 from llava.bench.serve_overhead import Desk, Overhead, Streams, streams
 from llava.bench.serve_scripted import Script
 from llava.bench.serve_servers import Servers
 from llava.bench.shapes import SHAPES, write_checkpoint
-from llava.errors import UserError, unknown
+from llava.errors import UserError
 
 LEVELS: Mapping[str, tuple[int, ...]] = {"overhead": (1, 8, 32), "streams": (), "mini": (1, 4, 16), "shape": (1, 8), "first": ()}
 PARTS = tuple(LEVELS)
@@ -49,18 +49,8 @@ class Plan:
     script: Script = field(default_factory=Script)
 
     def __post_init__(self) -> None:
-        for part in self.parts:
-            if part not in PARTS:
-                raise unknown("parts", part, PARTS)
-        if self.shape not in SHAPES:
-            raise unknown("shape", self.shape, SHAPES)
-        if not self.parts:
-            raise UserError(f"Nothing is chosen: parts are some of {', '.join(PARTS)}.")
-        for name in ("rounds", "streams", "tokens", "requests", "per_client"):
-            if (value := getattr(self, name)) < 1:
-                raise UserError(f"{name} is {value}: give at least 1.")
-        if self.clients is not None and (not self.clients or min(self.clients) < 1):
-            raise UserError(f"clients is {self.clients}: give whole numbers, each at least 1.")
+        check_names(self, parts=PARTS, shape=SHAPES)
+        check_least(self, rounds=1, streams=1, tokens=1, requests=1, per_client=1, clients=1)
         if self.streams > MOST_STREAMS:
             raise UserError(f"streams is {self.streams}: give at most {MOST_STREAMS}.")
 
@@ -80,19 +70,12 @@ class Result:
 
     plan: Plan
     machine: dict[str, object]
-    began: str
+    began: str = field(default_factory=now)
     rounds: list[dict[str, list[Record]]] = field(default_factory=list)
 
     def medians(self) -> dict[str, list[Record]]:
         """The figures of all rounds together."""
-        return {
-            part: [report.medians(same) for same in zip(*(done[part] for done in self.rounds), strict=True)] for part in self.plan.parts
-        }
-
-    def data(self) -> dict[str, object]:
-        """JSON-able."""
-        both = {part: [asdict(record) for record in records] for part, records in self.medians().items()}
-        return {**asdict(self), "medians": both}
+        return {part: report.over_rounds(done[part] for done in self.rounds) for part in self.plan.parts}
 
 
 class Bench:
@@ -140,7 +123,7 @@ def run(plan: Plan, say: Say) -> Result:
     """Run `plan`; `say` is told the round (from 0), the part and each record. Raises `EngineError` when a server does not start."""
     _allow_many_files()
     machine = describe(torch.device("cpu"), torch.float32)
-    result = Result(plan, machine, datetime.now(UTC).isoformat(timespec="seconds"))
+    result = Result(plan, machine)
     with tempfile.TemporaryDirectory(prefix="llava-bench-") as folder, Servers(Path(folder)) as servers:
         bench = Bench(plan, servers, Path(folder))
         for number in range(plan.rounds):

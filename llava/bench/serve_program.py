@@ -43,6 +43,5 @@ def run(options: argparse.Namespace) -> int:
 
     result = serve.run(plan, say)
     print(serve_report.markdown(result))
-    report.write(options.out, "serve", result.data())
-    print(f"written: {options.out}/serve.json", file=sys.stderr)
+    print(f"written: {report.write(options.out, 'serve', report.data(result))}", file=sys.stderr)
     return 0

@@ -73,34 +73,6 @@ def test_quick_is_smaller_in_every_way() -> None:
     assert quick.samples < whole.samples
 
 
-MISTAKES = {
-    "--shape 8b": "Unknown shape '8b': there is tiny, 33m, 7b.",
-    "--parts flow": "Did you mean flows?",
-    "--verdicts maybe": "Unknown verdicts 'maybe'",
-    "--verdicts ,": "Nothing is chosen",
-    "--parts ,": "Nothing is chosen",
-    "--rounds 0": "rounds is 0: give at least 1",
-    "--tokens 1": "tokens is 1: give at least 2",
-    "--soak -1": "soak is -1",
-    "--threads 0": "threads is 0",
-    "--in-flight 1,x": "invalid list of whole numbers",
-    "--in-flight 0": "in_flight is (0,)",
-    "--device tpu": "Unknown device 'tpu'",
-    "--dtype int8": "Unknown dtype 'int8'",
-    "--pictures no/such": "There is no folder no/such",
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_a_sentence_before_anything_is_measured(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(tmp_path / "out", *words.split()) == 2
-    shown = capsys.readouterr()
-    assert MISTAKES[words] in shown.err
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
-    assert not (tmp_path / "out").exists()
-
-
 def test_an_unknown_bench_and_a_file_for_a_folder_are_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "enigne"]) == 2
     assert "there is engine, serve" in capsys.readouterr().err

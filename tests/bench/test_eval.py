@@ -44,25 +44,6 @@ def test_questions_lie_in_the_benchmarks_own_layout(name: str, write: type, pict
     assert len({sample.group for sample in samples}) == pictures
 
 
-MISTAKES = {
-    "--shape 8b": "Unknown shape '8b'",
-    "--workloads choices": "Did you mean choice?",
-    "--workloads ,": "Nothing is chosen",
-    "--rounds 0": "rounds is 0: give at least 1",
-    "--short 0": "short is 0: give at least 1",
-    "--device tpu": "Unknown device 'tpu'",
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_a_sentence_before_anything_is_measured(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(tmp_path / "out", *words.split()) == 2
-    shown = capsys.readouterr()
-    assert MISTAKES[words] in shown.err
-    assert shown.err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 def test_quick_is_smaller_and_a_plan_says_what_is_wrong_with_it() -> None:
     quick, whole = Plan().quick(), Plan()
     assert quick.shape == whole.shape
