@@ -157,6 +157,13 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(name: str) -> None:
     assert sentence in one_sentence(llava(*model, *words), 2)
 
 
+@pytest.mark.parametrize(("command", "missing", "extra"), [("serve", "uvicorn", "serve"), ("demo", "fastapi", "demo")])
+def test_a_command_whose_packages_are_missing_says_how_to_get_them(command: str, missing: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from llava import cli; sys.exit(cli.main([{command!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"llava {command} needs {missing}, which is not installed: pip install 'llava[{extra}]'." in one_sentence(done, 2)
+
+
 def test_a_mistaken_command_is_a_sentence_and_exit_code_2() -> None:
     assert "Did you mean ask?" in one_sentence(llava("aks", module="llava.cli"), 2)
     assert "required: COMMAND" in one_sentence(llava(module="llava.cli"), 2)
