@@ -24,7 +24,16 @@ def compared(a: Path, method_a: str, b: Path, method_b: str, coverage: float = 0
 
     Raises `UserError` where there is no such method, or the runs have no task, or a task not its samples, in common.
     """
-    ours, theirs = ({task.name: task for task in load(folder)} for folder in (a, b))
+    return {ours.name: between(ours, method_a, theirs, method_b, coverage) for ours, theirs in paired(a, method_a, b, method_b)}
+
+
+def paired(a: Path, method_a: str, b: Path, method_b: str) -> list[tuple[TaskRun, TaskRun]]:
+    """The tasks that run `a` has under `method_a` and run `b` under `method_b`, each run read once.
+
+    Raises `UserError` where there is no such method, or no such task.
+    """
+    ours = {task.name: task for task in load(a)}
+    theirs = ours if a == b else {task.name: task for task in load(b)}
     for folder, tasks, method in ((a, ours, method_a), (b, theirs, method_b)):
         there = sorted({name for task in tasks.values() for name in task.methods})
         if method not in there:
@@ -32,7 +41,7 @@ def compared(a: Path, method_a: str, b: Path, method_b: str, coverage: float = 0
     shared = [name for name in ours if name in theirs and method_a in ours[name].methods and method_b in theirs[name].methods]
     if not shared:
         raise UserError(f"{a} ({method_a}) and {b} ({method_b}) have no task in common.")
-    return {name: between(ours[name], method_a, theirs[name], method_b, coverage) for name in shared}
+    return [(ours[name], theirs[name]) for name in shared]
 
 
 def between(ours: TaskRun, method_a: str, theirs: TaskRun, method_b: str, coverage: float) -> tuple[Comparison, ...]:

@@ -6,7 +6,7 @@ A sample that one method lacks is known from the others' rows, so that what is m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,26 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class MethodRun:
-    """One method on one task: an item for each sample that is known, `unknown` more that nobody has a row of."""
+    """One method on one task: an item for each sample that is known, `unknown` more that nobody has a row of. `header` is that of its
+    records."""
 
     method: str
     items: tuple[Item, ...]
     unknown: int
     measured: Mapping[str, Json]
+    header: Mapping[str, Any]
     judgments: tuple[Judgment, ...] = ()
-    policy: Mapping[str, Any] = field(default_factory=dict)
-    given: bool = False  # first answers from elsewhere
+
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """How it sampled, checked and released."""
+        policy: Mapping[str, Any] = self.header["method"]["policy"]
+        return policy
+
+    @property
+    def given(self) -> bool:
+        """Whether first answers came from elsewhere."""
+        return bool(self.header.get("drafts")) or any(row["given"] is not None for row in self.rows)
 
     @property
     def rows(self) -> tuple[Json, ...]:
@@ -98,8 +109,7 @@ class MethodRun:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One task of a run. `samples`: how many there should be; `whole`: whether that is all of the benchmark's files. `model`, `versions`
-    are the records' own words."""
+    """One task of a run. `samples`: how many there should be; `whole`: whether that is all of the benchmark's files."""
 
     name: str
     task: Task
@@ -107,8 +117,11 @@ class TaskRun:
     whole: bool
     set_aside: int
     methods: Mapping[str, MethodRun]
-    model: Mapping[str, Any]
-    versions: Mapping[str, str]
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """That of the first method's records."""
+        return next(iter(self.methods.values())).header
 
 
 def load(folder: Path) -> tuple[TaskRun, ...]:
@@ -144,9 +157,8 @@ def _task(name: str, paths: list[Path], told: Mapping[str, Any]) -> TaskRun:
             items=tuple(sorted(items, key=lambda item: item.number)),
             unknown=samples - len(items),
             measured={value["id"]: value for value in _lines(path.parent / "measured.jsonl", seconds=_amount, p_harmful=_amount)},
+            header=recorded[method][0],
             judgments=_judgments(path.parent / JUDGMENTS, items),
-            policy=recorded[method][0]["method"]["policy"],
-            given=bool(recorded[method][0].get("drafts")) or any(row["given"] is not None for row in recorded[method][1]),
         )
     return TaskRun(
         name=name,
@@ -155,8 +167,6 @@ def _task(name: str, paths: list[Path], told: Mapping[str, Any]) -> TaskRun:
         whole=samples >= header["task"]["samples"],
         set_aside=int(told.get("set_aside", 0)),
         methods={method: methods[method] for method in recorded},
-        model=header["model"],
-        versions=header["versions"],
     )
 
 

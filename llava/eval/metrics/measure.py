@@ -26,14 +26,15 @@ OUTCOMES = "outcomes.jsonl"
 T = TypeVar("T")
 
 
-def measure(folder: Path, coverage: float = 0.95) -> Metrics:
-    """Everything about the run in `folder`; scores that fewer than `coverage` (0 to 1) of their samples decide are refused.
+def measure(folder: Path, coverage: float = 0.95, tasks: Sequence[TaskRun] | None = None) -> Metrics:
+    """Everything about the run in `folder`; scores that fewer than `coverage` (0 to 1) of their samples decide are refused. `tasks` are
+    those of `folder`, where they are loaded already.
 
     Raises `UserError` where there is no run, a file of it is damaged, or scipy is not installed.
     """
     if not 0.0 < coverage <= 1.0:
         raise UserError(f"The coverage that a score needs is a share above 0 and at most 1, not {coverage:g}.")
-    tasks = load(folder)
+    tasks = load(folder) if tasks is None else tasks
     found: list[TaskMetrics] = []
     told: list[Outcome] = []
     for task in tasks:
@@ -42,11 +43,11 @@ def measure(folder: Path, coverage: float = 0.95) -> Metrics:
         told += some
     return Metrics(
         run=folder.name,
-        model=tasks[0].model,
+        model=tasks[0].header["model"],
         tasks=tuple(found),
         sweeps=tuple(_pooled(tasks)),
         coverage_needed=coverage,
-        versions=tasks[0].versions,
+        versions=tasks[0].header["versions"],
         outcomes=tuple(told),
     )
 
@@ -113,20 +114,25 @@ def _checks(run: MethodRun) -> bool:
     return any(item.flagged is not None for item in run.items)
 
 
-def _pooled(tasks: tuple[TaskRun, ...]) -> list[Sweep]:
+def _pooled(tasks: Sequence[TaskRun]) -> list[Sweep]:
     """One over all tasks for every method that checks, by every judge of harmful answers."""
     methods = dict.fromkeys(name for task in tasks for name, run in task.methods.items() if _checks(run))
     known = [series for task in tasks if task.task.scored_by == "harmless" for series in series_of(task, task.methods.values())]
     return _sweeps(tasks, methods, dict.fromkeys(known))
 
 
-def write(metrics: Metrics, folder: Path) -> tuple[Path, Path]:
+def write(metrics: Metrics, folder: Path) -> tuple[Path, ...]:
     """Write metrics.json and outcomes.jsonl into `folder`; returns the two. Raises `StorageError`."""
-    path, rows = folder / FILE, folder / OUTCOMES
+    data = encoded(metrics)
+    for name, content in data.items():
+        write_whole(folder / name, content)
+    return tuple(folder / name for name in data)
+
+
+def encoded(metrics: Metrics) -> dict[str, bytes]:
+    """The two files by their names."""
     data = json.dumps(to_json(metrics), ensure_ascii=False, allow_nan=False, indent=1).encode("utf-8", "backslashreplace")
-    write_whole(path, data + b"\n")
-    write_whole(rows, b"".join(line(asdict(one)) for one in metrics.outcomes))
-    return path, rows
+    return {FILE: data + b"\n", OUTCOMES: b"".join(line(asdict(one)) for one in metrics.outcomes)}
 
 
 def to_json(metrics: Metrics) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from llava.eval.metrics.material import MethodRun, TaskRun
 from llava.eval.metrics.result import Group, Measured, Published, Score
+from llava.eval.provenance import name_of
 from llava.eval.tasks.mm_safetybench import PAPER, SCENARIOS
 
 ECSO = "ECSO, arXiv 2403.09572 (tables on the authors' project page)"
@@ -21,6 +22,7 @@ ETA = "ETA, arXiv 2410.06625 (tables on the authors' project page)"
 LLAVA = "LLaVA, docs/MODEL_ZOO.md"
 GPT4 = "gpt-4"
 PAPER_POLICY = "paper"
+TEXT_FIELD = "Question"  # of MM-SafetyBench, for the answers without a picture
 LLAVA_7B = "LLaVA-1.5-7B"
 _BOTH = ("direct", "ecso")
 COLUMNS = (("text", "direct"), *((mode, method) for mode in ("SD", "TYPO", "SD_TYPO") for method in _BOTH))
@@ -96,7 +98,8 @@ def _beside(one: Published, task: TaskRun, methods: tuple[Measured, ...]) -> Pub
     why = _otherwise(task.methods[one.method]) or _difference(one, task, score)
     told = score.refused or why
     value = score.value
-    return replace(one, ours=value, ours_judge=score.judge, comparable=not told, why=told, same_model=_same(one.model, task.model))
+    same = _same(one.model, task.methods[one.method].header["model"])
+    return replace(one, ours=value, ours_judge=score.judge, comparable=not told, why=told, same_model=same)
 
 
 def _found(measured: Measured, one: Published) -> Score | None:
@@ -114,6 +117,8 @@ def _otherwise(run: MethodRun) -> str:
         return f"made with the policy {name}"
     if (temperature := answer.get("temperature", 0.0)) != 0:
         return f"answers were sampled (temperature {temperature:g}), not greedy"
+    if isinstance(tokens := answer.get("max_tokens"), int):
+        return f"answers had at most {tokens} tokens (--max-tokens), not the benchmark's own limit"
     return "first answers are from elsewhere (--answers), and nothing tells how they were made" if run.given else ""
 
 
@@ -121,6 +126,8 @@ def _difference(one: Published, task: TaskRun, score: Score) -> str:
     """Why the two are not the same measure on the same questions, "" where they are."""
     if score.keyword:
         return "decided by a list of phrases, not by a judge"
+    if one.key.rpartition(" / ")[2] == "text" and (asked := getattr(task.task, "text_field", TEXT_FIELD)) != TEXT_FIELD:
+        return f"asked with the field {asked}, not {TEXT_FIELD}"
     if one.table == "scenario x mode":
         wanted = SCENARIOS[one.key.partition(" / ")[0]]
         return "" if score.of == wanted else f"{score.of} questions, not the {wanted} of the published scenario"
@@ -133,7 +140,5 @@ def _difference(one: Published, task: TaskRun, score: Score) -> str:
 
 def _same(model: str, ours: Mapping[str, Any]) -> bool:
     """Whether a run's model is called like a published one: not something that was made of it, such as llava-v1.5-7b-lora."""
-    words, name = (
-        "".join(letter for letter in text.lower() if letter.isalnum()) for text in (Path(str(ours.get("target", ""))).name, model)
-    )
+    words, name = ("".join(letter for letter in text.lower() if letter.isalnum()) for text in (Path(name_of(ours)).name, model))
     return words.replace("llavav15", "llava15").removesuffix("hf") == name

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 FORMAT = 1
 RULE = "rule"  # the `judge` of a score that needs none: the benchmark's own rule reads the answers
+NOBODY = "nobody"  # and of one that needs one and has none
 Unit = Literal["%", "points"]
 Verdict = Literal["harmful", "harmless", "refused", "answered", "correct", "wrong", "graded", "unparsed", "unjudged", "unanswered"]
 # What became of a sample in a defence that checks, told by who was right. See attribution.py.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from llava.eval.metrics.headers import unlike
 from llava.eval.metrics.judged import binary, decisions, effective, judge_of, means, origins
 from llava.eval.metrics.material import MethodRun, Series, TaskRun
-from llava.eval.metrics.result import Group, Measured, Score
+from llava.eval.metrics.result import NOBODY, Group, Measured, Score
 from llava.eval.metrics.rules import rules_of
 from llava.eval.metrics.shares import categories, scores_of
 from llava.eval.metrics.units import Context, Decision, Extra, Judge, Measure
 
 BY_RULE: Series = ("", "")  # the series where nobody needs to judge
-NOBODY = Judge("nobody")
 
 
 def series_of(task: TaskRun, runs: Iterable[MethodRun]) -> list[Series]:
@@ -77,7 +77,7 @@ def judge_for(task: TaskRun, series: Series) -> Judge:
     """Who decided, in words for a table."""
     if series != BY_RULE:
         return judge_of(series)
-    return Judge() if rules_of(task.task).decide is not None else NOBODY
+    return Judge() if rules_of(task.task).decide is not None else Judge(NOBODY)
 
 
 def _context(task: TaskRun, run: MethodRun, series: Series, coverage: float) -> Context:
@@ -85,7 +85,7 @@ def _context(task: TaskRun, run: MethodRun, series: Series, coverage: float) -> 
 
 
 def _notes(task: TaskRun, run: MethodRun) -> list[str]:
-    notes = []
+    notes = list(unlike(task, run))
     if task.set_aside:
         notes.append(f"{task.set_aside} rows of the benchmark's files were set aside (quarantine.jsonl); they are in no number.")
     if len(run.rows) < task.samples:

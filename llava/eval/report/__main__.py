@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llava.cli import program
 from llava.errors import UserError
-from llava.eval.metrics.measure import write
+from llava.eval.metrics.measure import encoded
 from llava.eval.records import write_whole
 from llava.eval.report.material import Material, findings, gather, notices
 from llava.eval.report.page import page
@@ -59,11 +59,12 @@ def written(material: Material, out: Path, with_parquet: bool, with_inspect: boo
         from llava.eval.report.inspect_log import logs
 
         made |= {f"inspect/{name}": data for name, data in logs(material).items()}
+    made |= encoded(material.metrics)
     paths = []
     for name, data in made.items():
         write_whole(out / name, data)
         paths.append(out / name)
-    return [*paths, *write(material.metrics, out)]
+    return paths
 
 
 if __name__ == "__main__":

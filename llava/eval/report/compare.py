@@ -19,12 +19,13 @@ from typing import Any
 
 from llava.cli import program
 from llava.errors import UserError, unknown
-from llava.eval.metrics.compare import compared
+from llava.eval.metrics.attribution import outcomes
+from llava.eval.metrics.compare import between, paired
+from llava.eval.metrics.headers import differences
 from llava.eval.metrics.judged import judge_of, origins
-from llava.eval.metrics.material import load
-from llava.eval.metrics.measure import measure
+from llava.eval.metrics.material import MethodRun, TaskRun
 from llava.eval.metrics.result import Comparison, Outcome
-from llava.eval.records import read
+from llava.eval.metrics.scoring import BY_RULE, judge_for, series_of
 from llava.eval.report.tables import Table, comparisons
 from llava.eval.report.words import judge_name, method_name
 
@@ -53,14 +54,16 @@ def run(options: argparse.Namespace) -> int:
     first, second = options.a or ("direct" if len(options.runs) == 1 else "ecso"), options.b or "ecso"
     if a == b and first == second:
         raise UserError(f"{first} beside itself: name two methods, --a direct --b ecso, or two runs.")
-    found = compared(a, first, b, second, options.coverage)
-    changes = changed(a, first, b, second) if options.changed or options.json else {}
+    pairs = paired(a, first, b, second)
+    found = {ours.name: between(ours, first, theirs, second, options.coverage) for ours, theirs in pairs}
+    changes = {ours.name: some for ours, theirs in pairs if (some := changed(ours, first, theirs, second))}
+    unlike = {f"{what} of {ours.name}": two for ours, theirs in pairs for what, two in _unlike(ours.methods[first], theirs.methods[second])}
     if options.json:
-        print(json.dumps(_plain(found, changes, dict(differences(a, first, b, second))), ensure_ascii=False, indent=1))
+        print(json.dumps(_plain(found, changes, unlike), ensure_ascii=False, indent=1))
         return 0
     for text in _told(found, options.by, changes, options.changed):
         print(text)
-    for name, (before, after) in differences(a, first, b, second):
+    for name, (before, after) in unlike.items():
         print(f"not the same: {name} is {before} in {a} ({first}) and {after} in {b} ({second}).", file=sys.stderr)
     return 0
 
@@ -88,46 +91,26 @@ def _changes(task: str, pairs: list[tuple[Outcome, Outcome]], most: int) -> Tabl
     return Table(f"{task}: verdicts that changed", columns, tuple(rows), (left,) if left else (), words=5)
 
 
-def changed(a: Path, method_a: str, b: Path, method_b: str) -> dict[str, list[tuple[Outcome, Outcome]]]:
-    """By task, the samples whose verdict by the same judge is another: how each ended here and there, in the benchmark's order."""
-    ours = [one for one in measure(a).outcomes if one.method == method_a]
-    theirs = {(one.task, one.id, one.judge): one for one in measure(b).outcomes if one.method == method_b}
-    found: dict[str, list[tuple[Outcome, Outcome]]] = {}
-    for one in ours:
-        other = theirs.get((one.task, one.id, one.judge))
-        if other is not None and None not in (one.value, other.value) and one.verdict != other.verdict:
-            found.setdefault(one.task, []).append((one, other))
-    return found
+def changed(ours: TaskRun, method_a: str, theirs: TaskRun, method_b: str) -> list[tuple[Outcome, Outcome]]:
+    """The samples whose verdict by the same judge is another: how each ended here and there, in the benchmark's order."""
+    there = {(one.id, one.judge): one for one in _outcomes(theirs, method_b)}
+    pairs = [(one, there[one.id, one.judge]) for one in _outcomes(ours, method_a) if (one.id, one.judge) in there]
+    return [(one, other) for one, other in pairs if None not in (one.value, other.value) and one.verdict != other.verdict]
 
 
-def differences(a: Path, method_a: str, b: Path, method_b: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """What of two runs is not the same, but for what was to be compared: model, questions, policy, prompts, and where judges were asked."""
-    beside = {task.name: task for task in load(b)}
-    for task in load(a):
-        there = b / task.name / method_b / "records.jsonl"
-        if method_a not in task.methods or not there.exists():
-            continue
-        ours, theirs = _deciding(read(a / task.name / method_a / "records.jsonl")[0]), _deciding(read(there)[0])
-        for name, value in ours.items():
-            if value != theirs.get(name):
-                yield f"{name} of {task.name}", (value, theirs.get(name, "nothing"))
-        asked, also = origins([task.methods[method_a]]), origins([beside[task.name].methods[method_b]])
-        for series, places in asked.items():
-            if (others := also.get(series, places)) != places:
-                yield f"the judge {judge_of(series).label} of {task.name}", (" and ".join(places), " and ".join(others))
+def _outcomes(task: TaskRun, method: str) -> list[Outcome]:
+    run = task.methods[method]
+    judged = series_of(task, [run]) or [BY_RULE]
+    return [told for series in judged for _, told in outcomes(task, run, series, judge_for(task, series))]
 
 
-def _deciding(header: Json) -> dict[str, str]:
-    method = header["method"]
-    values = {
-        "model": header["model"],
-        "data": header["data"].get("sha256"),
-        "task options": header["task"]["options"],
-        "preset": method.get("preset"),
-        "prompts": method.get("prompts_sha256"),
-        "policy": method.get("policy"),
-    }
-    return {name: json.dumps(value, sort_keys=True)[:120] for name, value in values.items()}
+def _unlike(ours: MethodRun, theirs: MethodRun) -> Iterator[tuple[str, tuple[str, str]]]:
+    """What is not the same but for what was to be compared: model, questions, policy, prompts, and where judges were asked."""
+    yield from differences(ours.header, theirs.header).items()
+    asked, also = origins([ours]), origins([theirs])
+    for series, places in asked.items():
+        if (others := also.get(series, places)) != places:
+            yield f"the judge {judge_of(series).label}", (" and ".join(places), " and ".join(others))
 
 
 def _plain(

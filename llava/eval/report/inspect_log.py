@@ -77,7 +77,7 @@ def _ended(material: Material) -> str:
 
 def _header(material: Material, task: TaskRun, run: MethodRun, items: Sequence[Item], begun: str) -> Json:
     measured = next((m for one in material.metrics.tasks if one.task == task.name for m in one.methods if m.method == run.method), None)
-    header = material.headers[task.name][run.method]
+    header = run.header
     name = f"{task.name}/{run.method}"
     spec = {
         "eval_id": _name("eval", material.folder.name, name, begun),
@@ -91,7 +91,7 @@ def _header(material: Material, task: TaskRun, run: MethodRun, items: Sequence[I
         "solver": run.method,
         "solver_args": header["method"],
         "dataset": {"name": task.name, "samples": task.samples, "sample_ids": [sample_id(item.id) for item in items]},
-        "model": str(header["model"]["target"]),
+        "model": material.model,
         "config": {"epochs": 1},
         "packages": {"llava": header["versions"]["llava"]},
         "metadata": {"model": header["model"], "data": header["data"], "git": header["git"]},
@@ -124,7 +124,7 @@ def _sample(material: Material, task: TaskRun, run: MethodRun, item: Item, told:
     place = f"{task.name} {run.method} {item.id}"
     measured = run.measured.get(item.id, {})
     seconds = [step.get("seconds") for step in measured.get("steps", [])]
-    model = str(task.model.get("target", ""))
+    model = material.model
     asked = [{"role": "user", "text": row["question"], "images": list(row["images"])[:1] if row["picture"] else []}]
     question = _messages(asked, material.pictures.urls, place)
     answer = {"id": _name(place, "answer"), "role": "assistant", "content": row["answer"], "source": "generate", "model": model}

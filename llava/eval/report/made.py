@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from llava.eval.judge.judgment import Judgment
 from llava.eval.judge.panel import MAJORITY, agreement
+from llava.eval.metrics.material import MethodRun
 from llava.eval.report.markup import Markup, tag
 from llava.eval.report.material import Material, shown_command
 from llava.eval.report.sections import folded, section
@@ -18,24 +19,19 @@ def sessions(material: Material) -> Table:
     """Every session that worked on the run."""
     rows = []
     for one in material.manifest["sessions"]:
-        if isinstance(one, dict):
-            commit = str(one.get("git") or NONE)[:12]
-            rows.append(
-                (str(one.get("begun")), str(one.get("ended") or NONE), str(one.get("host")), commit, shown_command(one.get("command")))
-            )
+        commit = str(one.get("git") or NONE)[:12]
+        rows.append((str(one.get("begun")), str(one.get("ended") or NONE), str(one.get("host")), commit, shown_command(one.get("command"))))
     return Table("Sessions", ("Begun", "Ended", "Machine", "Commit", "Command"), tuple(rows), words=5)
 
 
 def inputs(material: Material) -> Table:
     """Hashes of all that decides the answers."""
     rows = [("model", material.model, str(material.metrics.model.get("sha256") or "behind an address: no hash"))]
-    for task, headers in material.headers.items():
-        header = next(iter(headers.values()))
-        rows.append((f"{task}: questions", f"{header['task']['samples']} in the benchmark", str(header["data"].get("sha256") or NONE)))
-        rows += [(f"{task}: file", name, str(value)) for name, value in header["data"].get("files", {}).items()]
-    prompts = {
-        (method, str(h["method"].get("prompts_sha256") or NONE)) for headers in material.headers.values() for method, h in headers.items()
-    }
+    for task in material.tasks:
+        header = task.header
+        rows.append((f"{task.name}: questions", f"{header['task']['samples']} in the benchmark", str(header["data"].get("sha256") or NONE)))
+        rows += [(f"{task.name}: file", name, str(value)) for name, value in header["data"].get("files", {}).items()]
+    prompts = {(run.method, str(run.header["method"].get("prompts_sha256") or NONE)) for run in _runs(material)}
     rows += [("prompts", method_name(method), value) for method, value in sorted(prompts)]
     return Table("What went in, by SHA-256", ("What", "Which", "SHA-256"), tuple(rows), words=3)
 
@@ -64,7 +60,11 @@ def agreeing(material: Material) -> Table:
 
 def _judgments(material: Material) -> list[Judgment]:
     """Those that somebody gave: a panel's are counted from them."""
-    return [one for task in material.tasks for run in task.methods.values() for one in run.judgments if one.mode != MAJORITY]
+    return [one for run in _runs(material) for one in run.judgments if one.mode != MAJORITY]
+
+
+def _runs(material: Material) -> list[MethodRun]:
+    return [run for task in material.tasks for run in task.methods.values()]
 
 
 def versions(material: Material) -> Table:
@@ -79,10 +79,20 @@ def all_tables(material: Material) -> Iterator[Table]:
             yield table
 
 
+def _policies(material: Material) -> Iterator[tuple[str, str]]:
+    """How each method was run; more than once where that depends on the benchmark, as under the preset repo."""
+    for name in material.methods:
+        told: dict[str, list[str]] = {}
+        for task in material.tasks:
+            if name in task.methods:
+                told.setdefault(json.dumps(task.methods[name].header["method"], indent=1, ensure_ascii=False), []).append(task.name)
+        for how, tasks in told.items():
+            yield method_name(name) + (f": {', '.join(tasks)}" if len(told) > 1 else ""), how
+
+
 def made(material: Material) -> Markup:
     """The section."""
-    policies = {method: header["method"] for headers in material.headers.values() for method, header in headers.items()}
-    shown = [(tag("h3", method_name(name)), tag("pre", json.dumps(told, indent=1, ensure_ascii=False))) for name, told in policies.items()]
+    shown = [(tag("h3", title), tag("pre", told)) for title, told in _policies(material)]
     manifest = {
         **material.manifest,
         "sessions": [one | {"command": shown_command(one.get("command"))} for one in material.manifest["sessions"]],

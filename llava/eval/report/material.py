@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llava.errors import UserError
 from llava.eval.manifest import read_manifest
+from llava.eval.metrics.headers import unlike
 from llava.eval.metrics.material import TaskRun, load
 from llava.eval.metrics.measure import measure
-from llava.eval.metrics.result import Metrics, Score, TaskMetrics
-from llava.eval.records import read
+from llava.eval.metrics.result import NOBODY, Metrics, Score, TaskMetrics
 from llava.eval.report.pictures import Thumbnails, thumbnails
+from llava.eval.report.tables import score_by
 from llava.eval.report.words import ORDER, judge_name, method_name, number, p_of, score_name, span_of
 
 Json = dict[str, Any]
 _SECRET = re.compile(r"(?i)((?:key|token|secret|password)[\w-]*=)\S+")
-NOBODY = "nobody"  # who decided where nobody did
 KINDS = ("harmless", "refusals", "correct")
 _LOGIN = re.compile(r"(://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A run: what was measured, its tasks with every row, each method's header, the manifest, small pictures."""
+    """A run: what was measured, its tasks with every row, the manifest, small pictures."""
 
     folder: Path
     metrics: Metrics
     tasks: tuple[TaskRun, ...]
-    headers: Mapping[str, Mapping[str, Json]]
     manifest: Json
     pictures: Thumbnails
 
@@ -49,8 +49,8 @@ class Material:
 
     @property
     def model(self) -> str:
-        """How the model is called."""
-        return str(self.metrics.model.get("target", "a model"))
+        """How the model is called: a server's by its own name."""
+        return str(self.metrics.model.get("options", {}).get("model") or self.metrics.model.get("target", "a model"))
 
 
 def gather(folder: Path, coverage: float, data: Path | None, pictures: bool) -> Material:
@@ -60,15 +60,15 @@ def gather(folder: Path, coverage: float, data: Path | None, pictures: bool) -> 
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: name the --out folder of a `llava eval`.")
-    metrics = ordered(measure(folder, coverage))
+    loaded = load(folder)
+    metrics = ordered(measure(folder, coverage, loaded))
     places = [task.task for task in metrics.tasks]
-    tasks = tuple(sorted(load(folder), key=lambda task: places.index(task.name)))
+    tasks = tuple(sorted(loaded, key=lambda task: places.index(task.name)))
     manifest = read_manifest(folder)
     manifest["sessions"] = [one for one in manifest["sessions"] if isinstance(one, dict)]
-    headers = {task.name: {name: read(folder / task.name / name / "records.jsonl")[0] for name in task.methods} for task in tasks}
-    edges = {name: quirks["edge"] for name, some in headers.items() for one in some.values() if (quirks := one["method"].get("quirks"))}
+    edges = {task.name: quirks["edge"] for task in tasks for run in task.methods.values() if (quirks := run.header["method"].get("quirks"))}
     found = thumbnails(tasks, data or _data(manifest), edges) if pictures else Thumbnails(notes=["Pictures were left out (--no-pictures)."])
-    return Material(folder, metrics, tasks, headers, manifest, found)
+    return Material(folder, metrics, tasks, manifest, found)
 
 
 def ordered(metrics: Metrics) -> Metrics:
@@ -106,6 +106,7 @@ def _data(manifest: Json) -> Path:
 def notices(material: Material) -> Iterator[str]:
     """What must be said first: what is not finished, not judged, or judged by a list of phrases only."""
     sessions = material.manifest["sessions"]
+    yield from _mixed(material.tasks)
     if sessions and not sessions[-1].get("ended"):
         yield f"The run's last session, begun {sessions[-1].get('begun')}, has no end: it is still running, or was killed."
     for task in material.metrics.tasks:
@@ -120,6 +121,15 @@ def notices(material: Material) -> Iterator[str]:
             yield f"{task.task} has no score for {names}. {' '.join(sorted(said))}{hint}"
     yield from _rule(material.metrics)
     yield from material.pictures.notes
+
+
+def _mixed(tasks: Sequence[TaskRun]) -> Iterator[str]:
+    """What of a run was not asked alike: sessions with other options may share a folder."""
+    models = {task.name: json.dumps(task.header["model"], sort_keys=True) for task in tasks}
+    if len(set(models.values())) > 1:
+        yield f"The benchmarks were put to different models: {'; '.join(f'{name} to {model}' for name, model in models.items())}."
+    for task in tasks:
+        yield from (f"{task.name}: {sentence}" for run in task.methods.values() for sentence in unlike(task, run))
 
 
 def _unjudged(material: Material, name: str) -> bool:
@@ -161,7 +171,7 @@ def _defence(task: TaskMetrics) -> str | None:
 
 def _value(task: TaskMetrics, method: str, name: str, judge: str) -> Score | None:
     scores = next((m.scores for m in task.methods if m.method == method), ())
-    return next((s for s in scores if (s.name, s.judge) == (name, judge)), None)
+    return score_by(scores, name, judge)
 
 
 def shown_command(words: object) -> str:

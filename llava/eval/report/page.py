@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from llava.eval.metrics.result import NOBODY
 from llava.eval.report.made import made
-from llava.eval.report.markup import Markup, joined, prose, tag
-from llava.eval.report.material import NOBODY, Material, findings, notices, titled
+from llava.eval.report.markup import Markup, prose, tag
+from llava.eval.report.material import Material, findings, notices, titled
 from llava.eval.report.samples import browser_data, for_script
 from llava.eval.report.sections import attribution, check, cost, overview, published, section, task_section
 from llava.eval.report.words import METHODS, STAGES, STEPS, method_name
@@ -41,12 +43,13 @@ def page(material: Material) -> bytes:
         tag("style", Markup(style)),
     )
     data = {**browser_data(material.tasks, material.metrics, material.pictures.urls), "names": _names(material)}
+    sections = _sections(material, data)
     body = tag(
         "body",
         tag("a", "Skip to the samples", href="#samples", class_="skip"),
         _top(material, title),
-        _contents(material),
-        tag("main", _main(material, data), class_="wide"),
+        _contents(sections),
+        tag("main", [one for _, _, one in sections], class_="wide"),
         tag("footer", tag("p", "Made by llava report. Model answers are shown as they are; some may be offensive.", class_="wide")),
         tag("script", Markup(for_script(data)), type="application/json", id="data"),
         tag("script", Markup(script)),
@@ -100,24 +103,25 @@ def _top(material: Material, title: str) -> Markup:
     )
 
 
-def _contents(material: Material) -> Markup:
-    links = [("overview", "At a glance"), *((f"task-{task.task}", task.task) for task in material.metrics.tasks)]
-    links += [("stages", "Stages")] if any(task.attribution for task in material.metrics.tasks) else []
-    links += [("check", "Check")] if material.metrics.sweeps else []
-    links += [("cost", "Cost")]
-    links += [("published", "Published")] if any(task.published for task in material.metrics.tasks) else []
-    links += [("samples", "Samples"), ("made", "How")]
-    return tag(
-        "nav", tag("ul", [tag("li", tag("a", name, href=f"#{place}")) for place, name in links], class_="wide"), aria_label="Contents"
-    )
-
-
-def _main(material: Material, data: dict[str, Any]) -> Markup:
+def _sections(material: Material, data: dict[str, Any]) -> list[tuple[str, str, Markup]]:
+    """Those that have something to show: the place that a link names, what the link says, the section."""
     metrics = material.metrics
-    tasks = [task_section(task) for task in metrics.tasks]
-    return joined(
-        overview(metrics), tasks, attribution(metrics), check(metrics), cost(metrics), published(metrics), _browser(data), made(material)
+    all_of_them = (
+        ("overview", "At a glance", overview(metrics)),
+        *((f"task-{task.task}", task.task, task_section(task)) for task in metrics.tasks),
+        ("stages", "Stages", attribution(metrics)),
+        ("check", "Check", check(metrics)),
+        ("cost", "Cost", cost(metrics)),
+        ("published", "Published", published(metrics)),
+        ("samples", "Samples", _browser(data)),
+        ("made", "How", made(material)),
     )
+    return [(place, name, one) for place, name, one in all_of_them if one is not None]
+
+
+def _contents(sections: Sequence[tuple[str, str, Markup]]) -> Markup:
+    links = [tag("li", tag("a", name, href=f"#{place}")) for place, name, _ in sections]
+    return tag("nav", tag("ul", links, class_="wide"), aria_label="Contents")
 
 
 def _browser(data: dict[str, Any]) -> Markup:

@@ -11,6 +11,7 @@ from llava.eval.metrics.measure import measure
 from llava.eval.metrics.published import ECSO, published
 from llava.eval.metrics.result import Published
 from llava.eval.records import line
+from llava.eval.report import tables
 from llava.eval.tasks.mm_safetybench import PAPER, SCENARIOS
 from tests.eval.metrics import made
 
@@ -65,6 +66,12 @@ def test_a_whole_published_set_is_beside_the_papers_number(tmp_path: Path) -> No
     found = _beside(tmp_path, "mm_safetybench", f"{scenario} / SD")
     assert (found.value, found.ours, found.comparable, found.source, found.why) == (84.1, 100.0, True, ECSO, "")
     assert (found.ours_judge, found.same_model) == ("gpt-4o/query", False)
+    task = measure(tmp_path).task("mm_safetybench")
+    assert task is not None
+    table = tables.published(task)
+    assert table is not None
+    (row,) = [row for row in table.rows if row[0].endswith(f"{scenario} / SD")]
+    assert row[2:5] == ("gpt-4; here gpt-4o/query", ECSO, "no: another model")
 
 
 def test_a_part_of_it_is_not(tmp_path: Path) -> None:
@@ -82,6 +89,13 @@ def test_a_part_of_it_is_not(tmp_path: Path) -> None:
         ("direct", {"policy": {"name": "guard"}}, None, ""),  # checks nothing: the policy has no say
         ("ecso", {"policy": {"name": "guard"}}, None, "made with the policy guard"),
         ("ecso", {"policy": {"name": "paper", "answer": {"temperature": 0.2}}}, None, "answers were sampled (temperature 0.2), not greedy"),
+        ("ecso", {"policy": {"answer": {"max_tokens": "as the benchmark says"}}}, None, ""),
+        (
+            "direct",
+            {"policy": {"answer": {"max_tokens": 16}}},
+            None,
+            "answers had at most 16 tokens (--max-tokens), not the benchmark's own limit",
+        ),
         ("ecso", {}, "Sure.", "first answers are from elsewhere (--answers), and nothing tells how they were made"),
     ],
 )
@@ -100,6 +114,17 @@ def test_a_method_that_was_run_otherwise_is_not_beside_the_papers(
     made.judgments(tmp_path, "mm_safetybench", method, [made.said(row, "harmless", mode="query_safety") for row in rows])
     found = _beside(tmp_path, "mm_safetybench", f"{scenario} / SD", method)
     assert (found.ours, found.comparable, found.why) == (100.0, not why, why)
+
+
+@pytest.mark.parametrize(("field", "why"), [("Question", ""), ("Changed Question", "asked with the field Changed Question, not Question")])
+def test_answers_without_a_picture_are_beside_the_papers_only_where_the_same_was_asked(tmp_path: Path, field: str, why: str) -> None:
+    scenario = PAPER[2]
+    about = {"category": scenario, "mode": "text"}
+    rows = [made.row(f"{scenario}/text/{i}", made.SAFE, group=f"{i}", **about) for i in range(SCENARIOS[scenario])]
+    rows = made.records(tmp_path, "mm_safetybench", "direct", rows, modes=["text"], text_field=field)
+    made.judgments(tmp_path, "mm_safetybench", "direct", [made.said(row, "harmless", mode="query_safety") for row in rows])
+    found = _beside(tmp_path, "mm_safetybench", f"{scenario} / text")
+    assert (found.comparable, found.why) == (not why, why)
 
 
 def test_a_prompt_that_is_not_the_scenarios_own_is_told(tmp_path: Path) -> None:

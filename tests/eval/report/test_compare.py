@@ -44,6 +44,19 @@ def test_two_runs_and_what_is_not_the_same_in_them(run: Path, tmp_path: Path, ca
     assert "scripted:y" in said.err
 
 
+def test_a_difference_that_stands_late_in_a_long_policy_is_told_and_only_that(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = made.small(tmp_path / "other")
+    for folder, threshold in ((run, "0.5"), (other, "0.2")):
+        path = folder / "vlsafe" / "ecso" / "records.jsonl"
+        policy = f'"policy": {{"answer": {{"stop": ["{"x" * 200}"]}}, "threshold": {threshold}}}'
+        path.write_text(path.read_text("utf-8").replace('"policy": {"threshold": null}', policy, 1), "utf-8")
+    assert main(["compare", str(run), str(other)]) == 0
+    told = capsys.readouterr().err
+    assert told == (f'not the same: policy of vlsafe is {{"threshold": 0.5}} in {run} (ecso) and {{"threshold": 0.2}} in {other} (ecso).\n')
+
+
 def test_the_same_judge_elsewhere_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = made.small(tmp_path / "other")
     for folder, place in ((run, "http://a/v1"), (other, "http://b/v1")):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from llava.eval.report.material import notices
 from llava.eval.report.page import page
 from llava.eval.report.text import text
 from tests.eval.metrics.made import HARM, failures, records, row
 from tests.eval.report import made
 from tests.eval.report.test_markup import Seen
+
+SERVED = '"model": {"target": "a server", "sha256": null, "options": {"model": "llava-v1.5-7b"}'
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,41 @@ def test_a_run_that_is_half_done_says_so_first(tmp_path: Path) -> None:
         assert "vlsafe is not finished: Direct has 3 of 8 answers" in said
         assert "vlsafe has no score for Direct" in said
         assert "llava judge" in said
+
+
+def test_methods_and_benchmarks_of_different_models_in_one_folder_are_told_first(tmp_path: Path) -> None:
+    """Sessions with other options may share a folder: each writes records of its own."""
+    run = made.small(tmp_path)
+    assert "cannot be compared" not in text(made.material(run)).decode()
+    path = run / "vlsafe" / "ecso" / "records.jsonl"
+    path.write_text(path.read_text("utf-8").replace("scripted:x", "scripted:y", 1), "utf-8")
+    mixed = "ecso and direct cannot be compared: the model of the one is {'target': 'scripted:y'}, of the other {'target': 'scripted:x'}."
+    found = made.material(run)
+    assert f"vlsafe: {mixed}".replace("'", '"') in Seen(page(found).decode()).text
+    assert mixed.replace("'", '"') in found.metrics.tasks[1].methods[1].notes
+    path = run / "vlsafe" / "direct" / "records.jsonl"
+    path.write_text(path.read_text("utf-8").replace("scripted:x", "scripted:y", 1), "utf-8")
+    (told,) = [sentence for sentence in notices(made.material(run)) if "different models" in sentence]
+    assert told.endswith('"scripted:x"}; vlsafe to {"options": {}, "sha256": null, "target": "scripted:y"}.')
+
+
+def test_a_server_is_called_by_its_models_name(tmp_path: Path) -> None:
+    run = made.small(tmp_path)
+    for path in run.glob("*/*/records.jsonl"):
+        served = path.read_text("utf-8").replace('"target": "scripted:x"', '"target": "a server"', 1)
+        path.write_text(served.replace('"model": {"target": "a server", "sha256": null, "options": {}', SERVED, 1), "utf-8")
+    assert text(made.material(run)).decode().startswith("# llava-v1.5-7b, direct and with ECSO\n")
+
+
+def test_every_link_of_the_contents_leads_to_a_section(document: str, tmp_path: Path) -> None:
+    """Also where a section has nothing to show: nobody judged these answers, so nothing stands beside the published ones."""
+    records(tmp_path, "vlsafe", "direct", [row("a", HARM)])
+    bare = page(made.material(tmp_path)).decode()
+    for some, published in ((document, True), (bare, False)):
+        [contents] = re.findall(r"<nav.*?</nav>", some, re.DOTALL)
+        links = re.findall(r'href="#([^"]*)"', contents)
+        assert ("published" in links) is published
+        assert {value for name, value in Seen(some).attributes if name == "id"} >= set(links)
 
 
 def test_a_session_without_an_end_is_told(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The command: what it writes, what it prints, and how it ends."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llava.cli import main
 from llava.eval.metrics.measure import read
+from llava.eval.report.__main__ import written
 from tests.eval.report import made
 
 FILES = ["metrics.json", "outcomes.jsonl", "report.html", "report.md", "samples.parquet"]
@@ -20,6 +22,14 @@ def test_one_command_makes_everything_in_the_runs_folder(tmp_path: Path, capsys:
     assert "vlsafe: harmless answers, %" not in said.out
     assert "vlsafe: harmless answers" in said.out
     assert "note: Scores marked" in said.err
+
+
+def test_nothing_is_written_before_all_of_it_is_made(tmp_path: Path) -> None:
+    found = made.material(made.small(tmp_path / "run"))
+    broken = replace(found, metrics=replace(found.metrics, coverage_needed=float("nan")))  # no JSON holds it
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        written(broken, tmp_path / "site", with_parquet=True, with_inspect=True)
+    assert not (tmp_path / "site").exists()
 
 
 def test_it_goes_elsewhere_when_told_and_the_run_stays_as_it_was(tmp_path: Path) -> None:
