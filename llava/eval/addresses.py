@@ -22,7 +22,7 @@ from llava.errors import UserError
 from llava.eval.__main__ import conclusion
 from llava.eval.originals import write_rows
 from llava.eval.plan import Plan
-from llava.eval.readers import Row, rows
+from llava.eval.readers import Row, RowError, rows
 from llava.eval.records import read
 from llava.eval.sample import About, Answers, BadRow, Json, OnBad, Picture, Sample
 from llava.eval.session import evaluate
@@ -68,7 +68,15 @@ class Part(Benchmark):
         shown, late = self._picture(row), None
         if self.mode == "text":
             shown, late = None, shown
-        return Sample(self.name, str(row.number), row.text(field_name), shown, late_picture=late, meta={"row": row.data})
+        draft = self._draft(row) if self.again else None
+        return Sample(self.name, str(row.number), row.text(field_name), shown, late_picture=late, draft=draft, meta={"row": row.data})
+
+    def _draft(self, row: Row) -> str:
+        """The answer to be defended. It may be empty: models say nothing, too."""
+        text = row.data.get("text")
+        if not isinstance(text, str):
+            raise RowError("'text', the answer to be defended, is missing or no text")
+        return text
 
     def _picture(self, row: Row) -> Picture | None:
         return picture(Path(self.images or "."), row.id(self.image))
@@ -93,7 +101,6 @@ class VLSafePart(Part):
 
     name = "vlsafe"
     image = "image_id"
-    key_fields = ("image_id", "query")
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,6 @@ class MMSafePart(Part):
     """Entries of one scenario of MM-SafetyBench, or answers to them; pictures lie below IMAGES/MODE."""
 
     name = "mm_safetybench"
-    key_fields = ("image", "query")
 
     def _completed(self, row: Row) -> Json:
         question, _ = MODES[self.mode]
@@ -117,7 +123,10 @@ class LoaderPart(Part):
 
     name = "mme"
     query = "text"
-    key_fields: ClassVar[tuple[str, ...]] = ("question_id", "prompt")
+
+    def _picture(self, row: Row) -> Picture | None:
+        row.id("question_id")  # the answer's row has it
+        return super()._picture(row)
 
     def _direct(self, sample: Sample, row: Json, answers: Answers) -> Json:
         return loader_row(row["question_id"], sample, answers) | {"image": row["image"]}
@@ -131,7 +140,6 @@ class MMBenchPart(LoaderPart):
     """Rows of MMBench's table, or answers to them, whose pictures are in the table."""
 
     name = "mmbench"
-    key_fields = ("question_id",)
 
     def _table(self) -> MMBench:
         return MMBench(file=TABLE if self.again else self.file)

@@ -25,6 +25,8 @@ def drafts(source: Path, task: Task, samples: Sequence[Sample], model: str, bad:
     `source`: a records file of ours, the folder of a run, an answer file of the original, or a folder with the original's answer files in
     their places. Answers that fit no sample are mentioned to `bad`. Raises `UserError` when there is no such file, or a row has no text.
     """
+    if all(sample.draft is not None for sample in samples):
+        return {sample.id: str(sample.draft) for sample in samples}
     if (records := source / task.name / "direct" / "records.jsonl").is_file():
         return _of_records(records, task)
     if source.is_file() and source.suffix != ".jsonl":

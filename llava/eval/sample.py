@@ -60,7 +60,8 @@ class Sample:
     for MMBench, where it lacks the line that asks for a letter. `category` and `mode` name what is reported apart (a scenario, a
     subtask; SD, TYPO, ...); samples of one `group` share an image or a base question, so they are not independent. `meta` is JSON-able:
     what scoring and the original's files need (answer, options, ...). `late_picture` is one that the original shows to steps 2 and 3
-    although step 1 had none (MM-SafetyBench, text only). `source` is the file and line.
+    although step 1 had none (MM-SafetyBench, text only). `draft` is a first answer that the row itself holds. `source` is the file and
+    line.
     """
 
     task: str
@@ -74,6 +75,7 @@ class Sample:
     prompt: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     late_picture: Picture | None = None
+    draft: str | None = None
     source: str = ""
 
     def __post_init__(self) -> None:

@@ -111,6 +111,31 @@ def test_chunks_beyond_the_rows_are_empty_files_for_cat(name: str, server: Serve
     assert call(monkeypatch, program, *words, "--answers-file", tmp_path / "none.jsonl") == 2
 
 
+def test_each_chunk_defends_the_answers_of_its_own_rows(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.file(tmp_path / "x.png")
+    same = {"image_id": "x.png", "query": "What?", "model_id": "m"}
+    layouts.json_lines(tmp_path / "q.jsonl", [same | {"text": text} for text in ("one", "two", "", "four")])
+    words = ["--model-path", server.url, "--question-file", tmp_path / "q.jsonl", "--image-folder", tmp_path, "--temperature", 0]
+    for chunk in (0, 1):
+        file = tmp_path / f"2_{chunk}.jsonl"
+        assert call(monkeypatch, "model_vlsafe_tell_ask", *words, "--num-chunks", 2, "--chunk-idx", chunk, "--answers-file", file) == 0
+    found = [row.get("unsafe_answer", row["text"]) for chunk in (0, 1) for row in rows(tmp_path / f"2_{chunk}.jsonl")]
+    assert found == ["one", "two", "", "four"]
+
+
+def test_rows_without_what_their_answers_need_are_set_aside_and_not_asked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.file(tmp_path / "x.png")
+    good: dict[str, Any] = {"image": "x.png", "text": "What?", "prompt": "What?", "question_id": 7}
+    words = ["--model-path", server.url, "--image-folder", tmp_path, "--question-file", tmp_path / "q.jsonl", "--temperature", 0]
+    for name, without in (("model_vqa_loader", "question_id"), ("model_vqa_ask_unsafe", "text")):
+        layouts.json_lines(tmp_path / "q.jsonl", [good, {key: value for key, value in good.items() if key != without}])
+        assert call(monkeypatch, name, *words, "--answers-file", tmp_path / f"{name}.jsonl") == 3
+        assert f"q.jsonl, line 2: '{without}'" in capsys.readouterr().err
+        assert [row["question_id"] for row in rows(tmp_path / f"{name}.jsonl")] == [7]
+
+
 @pytest.mark.parametrize("name", addresses.SCRIPTS)
 def test_every_address_is_a_short_module(name: str) -> None:
     text = (ROOT / "llava/eval" / f"{name}.py").read_text()
