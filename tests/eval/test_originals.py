@@ -1,6 +1,7 @@
 """The original's answer files: read as first answers, and written with its field names in its places."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,55 @@ def test_the_two_answers_about_one_picture_are_told_apart_by_their_questions(tmp
     given = {row["number"]: row["given"] for row in read(records(tmp_path, "ecso", "mme"))[1]}
     assert given == {number: row["text"] for number, row in enumerate(kept, 1)}
     assert [failure["number"] for failure in summary.results[0].failures] == [0]
+
+
+def test_an_answer_of_another_run_is_taken_for_the_same_question_about_the_same_picture_only(tmp_path: Path, server: Server) -> None:
+    def asked(name: str, *rows: dict[str, str]) -> Plan:  # rows without ids are known by their lines
+        layouts.json_lines(tmp_path / f"{name}.jsonl", [{"question": "What?", "image": "a/red.png"} | row for row in rows])
+        return named(tmp_path, tmp_path / name, server, tasks=(task("custom", file=f"{name}.jsonl"),))
+
+    for place in ("a/red.png", "b/red.png", "a/blue.png"):
+        layouts.file(tmp_path / place)
+    evaluate(asked("first", {}, {}, {}, {}))
+    second = asked("second", {}, {"question": "Who?"}, {"image": "a/blue.png"}, {"image": "b/red.png"})
+    summary = evaluate(replace(second, methods=("ecso",), drafts=tmp_path / "first"))
+    given = {row["id"]: row["given"] for row in read(records(tmp_path / "second", "ecso", "custom"))[1]}
+    assert given == {"1": said("What?", 1), "4": said("What?", 1)}
+    assert [failure["id"] for failure in summary.results[0].failures] == ["2", "3"]
+    (note,) = summary.noted
+    assert note.reason.startswith("2 answers are to none of the questions")
+
+
+def test_one_file_of_answers_for_pictures_that_the_original_keeps_apart_is_refused(tmp_path: Path, server: Server) -> None:
+    layouts.mm_safetybench(tmp_path / "data")
+    answers = layouts.json_lines(
+        tmp_path / "answers.jsonl", [{"image": "0.jpg", "query": layouts.mmsafe_entry(0)["Rephrased Question"], "text": "x"}]
+    )
+    both = named(
+        tmp_path / "data",
+        tmp_path / "out",
+        server,
+        tasks=(task("mm_safetybench", modes="SD_TYPO,TYPO", scenarios=layouts.MISSPELT),),
+        drafts=answers,
+    )
+    with pytest.raises(UserError, match=r"cannot be told apart as answers to \".*/SD_TYPO/0\" and \".*/TYPO/0\".*--task-option modes="):
+        evaluate(both)
+    one = named(
+        tmp_path / "data",
+        tmp_path / "out",
+        server,
+        tasks=(task("mm_safetybench", modes="TYPO", scenarios=layouts.MISSPELT),),
+        drafts=answers,
+    )
+    evaluate(replace(one, methods=("ecso",)))
+    given = {row["id"]: row["given"] for row in read(records(tmp_path / "out", "ecso", "mm_safetybench"))[1]}
+    assert given == {f"{layouts.MISSPELT}/TYPO/0": "x"}
+
+
+def test_records_that_are_none_of_ours_are_one_sentence(data: Path, tmp_path: Path, server: Server) -> None:
+    answers = layouts.json_lines(tmp_path / "a.jsonl", [{"llava_records": 1, "task": {"name": "vlsafe"}}, {"id": "x", "number": 0}])
+    with pytest.raises(UserError, match=r"no record of `llava eval` \(id 'x'\): remove that line"):
+        evaluate(named(data, tmp_path / "out", server, drafts=answers))
 
 
 def test_answers_to_no_question_are_mentioned(data: Path, tmp_path: Path, server: Server) -> None:
