@@ -13,7 +13,7 @@ from typing import Any, Literal
 from llava.chat import Call, Chat, Image
 from llava.ecso import PAPER, Method, Policy
 from llava.ecso.steps import Outcome, Steps
-from llava.errors import UserError, unknown
+from llava.errors import ImageError, UserError, unknown
 from llava.eval.sample import Sample, Task
 
 PRESETS = ("paper", "repo")
@@ -74,23 +74,31 @@ class Preset:
 
     def method(self, defence: str, sample: Sample, chat: Chat) -> Method:
         """The method that asks `chat`, the sample's; decodes a picture that only later steps see, so it may raise `ImageError`."""
-        policy = self.policy.answering(max_tokens=self._answer_tokens(sample))
-        quirks = self.quirks
-        if quirks is None:
+        policy, quirks = self._asking.answering(max_tokens=self._answer_tokens(sample)), self.quirks
+        if quirks is None or defence == "direct":
             return Method(defence, policy)
-        policy = replace(policy, check_first=quirks.check_first, rule=quirks.rule, caption_tokens=SCRIPT_TOKENS)
         images = chat.images or ((sample.late_picture.open(),) if sample.late_picture else ())
+        if not images:  # asked without a word about it, the preset would be another one
+            raise ImageError("The original's script shows a picture to steps 2 and 3, and it is not there: get it, or use --preset paper.")
         if quirks.crop:
             images = tuple(middle(image, self.edge) for image in images)
         return AsInScripts(defence, policy, keep_image=quirks.keep_image, later=Chat.ask(sample.prompt, images))
 
     def described(self, defence: str) -> dict[str, Any]:
         """For a header: everything that decides what is asked, but for the questions."""
-        policy = asdict(self.policy)
+        policy = asdict(self._asking)
         policy["answer"]["max_tokens"] = self.max_tokens or "as the benchmark says"
         quirks = asdict(self.quirks) | {"edge": self.edge} if self.quirks else None
         method = Method(defence, self.policy)
         return {"defence": defence, "preset": self.name, "quirks": quirks, "policy": policy, "prompts_sha256": method.prompts.sha256}
+
+    @property
+    def _asking(self) -> Policy:
+        """The policy with what the script does otherwise."""
+        quirks = self.quirks
+        if quirks is None:
+            return self.policy
+        return replace(self.policy, check_first=quirks.check_first, rule=quirks.rule, caption_tokens=SCRIPT_TOKENS)
 
     def _answer_tokens(self, sample: Sample) -> int:
         if self.max_tokens is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from llava.chat import Call, Image, Reply
 from llava.ecso import DEFENCES, GUARD
-from llava.errors import UserError
+from llava.errors import ImageError, UserError
 from llava.eval.presets import SCRIPTS, Preset, middle
 from llava.eval.sample import Picture, Sample
 from llava.eval.tasks import task
@@ -114,6 +114,15 @@ def test_text_only_questions_get_the_picture_in_the_scripts_later_steps() -> Non
     assert all(not call.chat.images for call in paper.values())
 
 
+def test_a_picture_that_only_the_scripts_later_steps_see_must_be_there() -> None:
+    one = sample(picture=None)
+    repo = Preset(task("mm_safetybench"), "repo")
+    for defence in set(DEFENCES) - {"direct"}:
+        with pytest.raises(ImageError, match=r"shows a picture to steps 2 and 3, and it is not there: get it, or use --preset paper"):
+            repo.method(defence, one, one.chat())
+    assert calls("mm_safetybench", "repo", "direct", picture=None).keys() == {"answer"}
+
+
 def test_presets_and_policies_that_there_are_not_are_refused() -> None:
     with pytest.raises(UserError, match=r"Unknown preset 'papr': .* Did you mean paper"):
         Preset(task("vlsafe"), "papr")
@@ -128,6 +137,9 @@ def test_a_header_tells_presets_apart() -> None:
     assert (paper["quirks"], paper["policy"]["answer"]["max_tokens"]) == (None, "as the benchmark says")
     assert repo["quirks"] == {"check_first": None, "crop": True, "keep_image": True, "rule": "four-yes", "edge": 336}
     assert len(paper["prompts_sha256"]) == 64
+    told = [{name: told["policy"][name] for name in ("rule", "check_first", "caption_tokens")} for told in (paper, repo)]
+    assert told[0] == {"rule": "bare-yes", "check_first": None, "caption_tokens": 512}
+    assert told[1] == {"rule": "four-yes", "check_first": None, "caption_tokens": 1024}  # what is asked, not what was asked for
 
 
 @pytest.mark.parametrize("edge", [56, 336])
