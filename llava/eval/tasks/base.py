@@ -18,10 +18,11 @@ from llava.eval.readers import Row, RowError
 from llava.eval.sample import About, Answers, Finding, Json, OnBad, Picture, Place, Sample, ScoredBy
 from llava.eval.tasks.checking import findings
 
-# Cells that pandas, with which the original reads tables, takes for missing; "none" in any case by LLaVA's own rule.
+# Cells that pandas, with which the original reads tables, takes for missing, in its spellings: "Na" is sodium.
 MISSING = frozenset(
-    ["", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "null", "nan", "none"]
+    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "n/a", "null"]
 )
+MISSING_IN_ANY_CASE = frozenset(["nan", "none"])  # LLaVA's own rule
 
 
 @dataclass(frozen=True)
@@ -138,4 +139,6 @@ def numbered(rows: Iterable[Row], *names: str) -> Iterator[Row]:
 
 def missing(cell: object) -> bool:
     """Whether a table's cell is empty, or says NaN or None, as pandas and LLaVA see it."""
-    return cell is None or (isinstance(cell, float) and cell != cell) or (isinstance(cell, str) and cell.strip().lower() in MISSING)
+    if isinstance(cell, str):
+        return cell.strip() in MISSING or cell.strip().lower() in MISSING_IN_ANY_CASE
+    return cell is None or (isinstance(cell, float) and cell != cell)

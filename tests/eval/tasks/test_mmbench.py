@@ -28,6 +28,12 @@ def test_missing_options_and_hints_are_known_in_every_spelling(tmp_path: Path) -
     assert samples[4].meta["options"] == {"A": "yes", "B": "no"}  # C said "None"
 
 
+def test_an_option_is_missing_in_pandas_spelling_only(tmp_path: Path) -> None:
+    layouts.mmbench(tmp_path, extra=[layouts.mmbench_row(11, "8", ["K", "Na", "NA", "x"], "B")])
+    samples, bad = layouts.read(MMBench(), tmp_path)
+    assert (samples[-1].meta["options"], bad) == ({"A": "K", "B": "Na"}, [])  # sodium
+
+
 def test_rotated_copies_belong_to_their_base_question(tmp_path: Path) -> None:
     layouts.mmbench(tmp_path)
     samples, _ = layouts.read(MMBench(), tmp_path)
