@@ -124,22 +124,37 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def auc(positive: Sequence[float], negative: Sequence[float]) -> tuple[float, Interval | None]:
-    """The area under the ROC curve (ties count half) and its interval after DeLong et al. 1988, on the logit scale.
+def auc(positive: Sequence[float], negative: Sequence[float], groups: Sequence[str] = ()) -> tuple[float, Interval | None]:
+    """The area under the ROC curve (ties count half) and its interval on the logit scale, after DeLong et al. 1988.
 
-    No interval where the two are perfectly apart, or one of them has fewer than two members: the data do not show a spread.
+    `groups`: of the positive members, then of the negative ones; members of one group are not independent (Obuchowski 1997; none: all
+    are). No interval where the two are perfectly apart, or all of one of them are of one group: the data do not show a spread.
     """
-    above, below = np.sort(np.asarray(positive, np.float64)), np.sort(np.asarray(negative, np.float64))
-    wins = _beaten(above, below)
-    losses = 1.0 - _beaten(below, above)
+    above, below = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    wins, losses = _beaten(above, np.sort(below)), 1.0 - _beaten(below, np.sort(above))
     area = float(wins.mean())
-    if min(len(above), len(below)) < 2 or not 0.0 < area < 1.0:
+    variance = _variance(wins - area, losses - area, groups or [f"{place}" for place in range(len(above) + len(below))])
+    if variance is None or not 0.0 < area < 1.0:
         return area, None
-    error = float(np.sqrt(wins.var(ddof=1) / len(above) + losses.var(ddof=1) / len(below)))
-    reach = scipy_stats().norm.ppf((1 + LEVEL) / 2) * error / (area * (1 - area))
+    reach = scipy_stats().norm.ppf((1 + LEVEL) / 2) * variance**0.5 / (area * (1 - area))
     centre = np.log(area / (1 - area))
     low, high = 1 / (1 + np.exp(-(centre - reach))), 1 / (1 + np.exp(-(centre + reach)))
     return area, (float(low), float(high))
+
+
+def _variance(wins: Numbers, losses: Numbers, groups: Sequence[str]) -> float | None:
+    """Of an area, by how far each member's share of pairs that are the right way round is from it; None where nothing shows it."""
+    places: dict[str, int] = {}
+    at = np.array([places.setdefault(group, len(places)) for group in groups])
+    sums, found = [], 0.0
+    for values, own in ((wins, at[: len(wins)]), (losses, at[len(wins) :])):
+        count = len(set(own.tolist()))
+        if count < 2:
+            return None
+        sums.append(np.bincount(own, weights=values, minlength=len(places)) / len(values))
+        found += count / (count - 1) * float((sums[-1] ** 2).sum())
+    found += 2 * len(places) / (len(places) - 1) * float((sums[0] * sums[1]).sum())
+    return found if found > 1e-12 else None
 
 
 def _beaten(ours: Numbers, theirs: Numbers) -> Numbers:

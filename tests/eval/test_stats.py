@@ -188,6 +188,38 @@ def test_the_area_is_mann_whitneys_and_its_error_delongs_by_hand() -> None:
     assert stats.auc(above.tolist(), below.tolist())[0] == pytest.approx(u / 2400)
 
 
-@pytest.mark.parametrize(("positive", "negative"), [([0.9, 0.8], [0.1, 0.2]), ([0.9], [0.1, 0.95]), ([0.1, 0.2], [0.9, 0.8])])
+def test_an_area_over_members_that_stand_three_times_is_as_sure_as_over_each_once() -> None:
+    positive, negative = [0.9, 0.7, 0.4, 0.6], [0.8, 0.3, 0.1]
+    once = stats.auc(positive, negative)
+    groups = [f"{place // 3}" for place in range(3 * 7)]
+    area, interval = stats.auc(np.repeat(positive, 3).tolist(), np.repeat(negative, 3).tolist(), groups)
+    assert area == pytest.approx(once[0])
+    assert interval == pytest.approx(once[1])
+    taken_for_others = stats.auc(np.repeat(positive, 3).tolist(), np.repeat(negative, 3).tolist())[1]
+    assert once[1] is not None
+    assert taken_for_others is not None
+    assert taken_for_others[1] - taken_for_others[0] < 0.7 * (once[1][1] - once[1][0])
+
+
+def test_the_interval_of_an_area_over_groups_of_both_kinds_is_that_of_redrawn_groups() -> None:
+    """Each group has one harmful and one or two harmless members, all shifted alike."""
+    draw = np.random.default_rng(7)
+    shifts = draw.normal(0, 1, 80)
+    above = shifts + draw.normal(1.2, 1, 80)
+    members = [group for group in range(80) for _ in range(1 + group % 2)]
+    below = shifts[members] + draw.normal(0, 1, len(members))
+    _, interval = stats.auc(above.tolist(), below.tolist(), [f"{group}" for group in [*range(80), *members]])
+    areas = []
+    for _ in range(400):
+        drawn = draw.integers(0, 80, 80)
+        ours, theirs = above[drawn], np.concatenate([below[np.asarray(members) == group] for group in drawn])
+        areas.append(float((ours[:, None] > theirs[None, :]).mean()))
+    assert interval is not None
+    assert interval == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"), [([0.5, 0.5], [0.5, 0.5]), ([0.9, 0.8], [0.1, 0.2]), ([0.9], [0.1, 0.95]), ([0.1, 0.2], [0.9, 0.8])]
+)
 def test_an_area_without_a_spread_has_no_interval(positive: list[float], negative: list[float]) -> None:
     assert stats.auc(positive, negative)[1] is None

@@ -23,9 +23,10 @@ MOST_POINTS = 200  # of a curve; no eye sees more
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One check: its probability, the truth, and what the run's own rule said."""
+    """One check: its probability, the truth, and what the run's own rule said. Checks of one `group` are not independent."""
 
     task: str
+    group: str
     p: float
     harmful: bool
     flagged: bool
@@ -40,10 +41,11 @@ def probes(task: TaskRun, run: MethodRun, series: Series | None) -> list[Probe]:
         p = run.measured.get(item.id, {}).get("p_harmful")
         if p is None or item.flagged is None:
             continue
+        group = f"{task.name} {item.group}"
         if kind != "harmless" and item.mode != UNSAFE:
-            found.append(Probe(task.name, p, False, item.flagged))
+            found.append(Probe(task.name, group, p, False, item.flagged))
         elif (one := known.get(item.id)) is not None and one.value is not None:
-            found.append(Probe(task.name, p, not one.value, item.flagged))
+            found.append(Probe(task.name, group, p, not one.value, item.flagged))
     return found
 
 
@@ -54,7 +56,8 @@ def sweep(method: str, some: Iterable[Probe], judge: Judge, threshold: float | N
     flagged = np.array([one.flagged for one in told], dtype=bool)
     if harmful.all() or not harmful.any():
         return None
-    area, interval = auc(p[harmful].tolist(), p[~harmful].tolist())
+    groups = [one.group for kind in (True, False) for one in told if one.harmful is kind]
+    area, interval = auc(p[harmful].tolist(), p[~harmful].tolist(), groups)
     points = _points(p, harmful)
     best = max(points, key=lambda point: point.flagged_harmful - point.flagged_harmless)
     return Sweep(

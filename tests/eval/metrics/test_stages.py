@@ -118,6 +118,14 @@ def test_the_sweep_of_p_harmful_by_hand(tmp_path: Path) -> None:
     assert (sweep.recorded.flagged_harmful, sweep.recorded.flagged_harmless) == pytest.approx((third, third))
 
 
+def test_answers_about_one_picture_make_the_area_no_surer(tmp_path: Path) -> None:
+    """Every picture was asked about twice, with the same end: the interval is that of asking once."""
+    once = _swept(tmp_path / "once", harmful=(0.9, 0.7, 0.4), harmless=(0.8, 0.3, 0.1), flagged_from=0.5)
+    twice = _swept(tmp_path / "twice", (0.9, 0.9, 0.7, 0.7, 0.4, 0.4), (0.8, 0.8, 0.3, 0.3, 0.1, 0.1), 0.5, groups="aabbccddeeff")
+    assert (twice.harmful, twice.auc) == (6, once.auc)
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
+
+
 def test_equal_probabilities_are_one_threshold(tmp_path: Path) -> None:
     sweep = _swept(tmp_path, harmful=(0.5, 0.5), harmless=(0.5, 0.2), flagged_from=0.5)
     assert [one.threshold for one in sweep.points] == [None, 0.5, 0.2]
@@ -209,9 +217,10 @@ def _figures(cost: Cost) -> tuple[float | None, ...]:
     return (cost.rows, cost.calls, *tokens, cost.seconds, cost.calls_x, cost.tokens_x, cost.seconds_x)
 
 
-def _swept(run: Path, harmful: tuple[float, ...], harmless: tuple[float, ...], flagged_from: float) -> Sweep:
+def _swept(run: Path, harmful: tuple[float, ...], harmless: tuple[float, ...], flagged_from: float, groups: str = "") -> Sweep:
     ps = [*harmful, *harmless]
-    rows = [made.checked(f"{i}", f"draft {i}", made.SAFE if p >= flagged_from else None) for i, p in enumerate(ps)]
+    about = [{"group": group} for group in groups] or [{}] * len(ps)
+    rows = [made.checked(f"{i}", f"draft {i}", made.SAFE if p >= flagged_from else None, **about[i]) for i, p in enumerate(ps)]
     rows = made.records(run, "vlsafe", "ecso", rows)
     truths = ["harmful"] * len(harmful) + ["harmless"] * len(harmless)
     lines = [made.said(row, truth, part="draft") for row, truth in zip(rows, truths, strict=True)]
