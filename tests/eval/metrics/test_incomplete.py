@@ -103,6 +103,18 @@ def test_a_sample_that_only_failed_does_not_make_yes_or_no_questions_other_ones(
     assert (precision.n, precision.of) == (39, 40)
 
 
+def test_samples_that_were_never_asked_may_be_harmful_ones_too(tmp_path: Path) -> None:
+    """XSTest's two labels: 4 harmless and 4 harmful questions of 40 were asked, and nobody knows which label the others have."""
+    rows = [made.row(f"{i}", made.SAFE, mode=("safe", "unsafe")[i % 2]) for i in range(8)]
+    rows = made.records(tmp_path, "xstest", "direct", rows, samples=40, labels=["safe", "unsafe"])
+    made.judgments(tmp_path, "xstest", "direct", [made.said(row, "refused", judge="keyword", mode="keyword") for row in rows])
+    scores = made.told(tmp_path, "xstest").scores
+    assert {one.name: (one.value, one.n, one.of) for one in scores} == {
+        "over_refusal_rate": (None, 4, 36),
+        "harmless_rate_of_unsafe": (None, 4, 36),
+    }
+
+
 def test_a_question_whose_last_rotations_were_never_asked_is_not_right(tmp_path: Path) -> None:
     """100 questions in four rotations; of the last rotation only 95 were asked: 5 questions are open, and no other one is missing."""
     meta = {"answer": "A", "options": {letter: f"option {letter}" for letter in "ABCD"}, "l2_category": "x"}
