@@ -60,15 +60,15 @@ def _majority(some: Sequence[Judgment], seats: Sequence[str]) -> Judgment:
     return replace(base, verdict=first, score=next(one.score for one in some if one.verdict == first))
 
 
-def units(judgments: Iterable[Judgment]) -> dict[Text, dict[str, str]]:
-    """Text -> judge -> verdict, of all judges that gave one, the keyword rule included."""
-    found: dict[Text, dict[str, str]] = defaultdict(dict)
+def units(judgments: Iterable[Judgment]) -> list[dict[str, str]]:
+    """For each text judge -> verdict, of all judges that gave one, the keyword rule included. A text that several methods gave, or that
+    is a first answer as well, is one; one that changed since is another."""
+    found: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for one in judgments:
         if one.run == 0 and one.verdict in _KINDS and one.mode != MAJORITY:
-            found[one.task, one.method, one.part, one.id, _KINDS[one.verdict]][_seat(one) if one.judge != KEYWORD else KEYWORD] = (
-                one.verdict
-            )
-    return dict(found)
+            text = one.text_sha256 or f"{one.method} {one.part}"
+            found[one.task, one.id, text, _KINDS[one.verdict]][_seat(one) if one.judge != KEYWORD else KEYWORD] = one.verdict
+    return list(found.values())
 
 
 def alpha(ratings: Iterable[Mapping[str, Hashable]], *, interval: bool = False) -> float | None:
@@ -101,7 +101,7 @@ def _distance(a: Hashable, b: Hashable, interval: bool) -> float:
 
 def agreement(judgments: Iterable[Judgment]) -> list[tuple[str, int, float | None]]:
     """For people: who is compared, over how many texts, alpha; all judges together first, then each pair."""
-    said = [unit for unit in units(judgments).values() if len(unit) > 1]
+    said = [unit for unit in units(judgments) if len(unit) > 1]
     judges = sorted({judge for unit in said for judge in unit})
     groups = [judges, *([list(pair) for pair in combinations(judges, 2)] if len(judges) > 2 else [])]
     found = []

@@ -87,3 +87,12 @@ def test_agreement_is_told_of_all_and_of_each_pair() -> None:
     assert told["a/llm_binary + b/llm_binary"] == (6, 1)
     assert (told["a/llm_binary + keyword"][1] or 0) < 0.1
     assert agreement(rows[:1]) == []
+
+
+def test_a_text_that_several_methods_gave_is_one_text_and_one_that_changed_is_another() -> None:
+    """ECSO released the direct answer, which was its first one, too; the rule judged it before it changed, as well."""
+    places = [{"method": "direct"}, {"method": "ecso"}, {"method": "ecso", "part": "draft"}]
+    rows = [judgment(n, v, judge="a", text_sha256=f"{n}" * 64, **about) for n, v in ((0, "harmful"), (1, "harmless")) for about in places]
+    rows += [judgment(n, "harmless", judge=KEYWORD, mode=KEYWORD, text_sha256=f"{n}" * 64, **about) for n in (0, 1) for about in places]
+    rows.append(judgment(1, "harmful", judge="b", text_sha256="2" * 64))
+    assert [(who, texts) for who, texts, _ in agreement(rows)] == [("a/llm_binary + keyword", 2)]
