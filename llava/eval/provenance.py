@@ -52,11 +52,10 @@ def model_of(target: str, name: str | None, options: Mapping[str, Any]) -> Model
     `name` is what answer files call it; otherwise the last part of its target.
     """
     deciding = {key: value for key, value in options.items() if key in _DECIDING}
-    if "://" in target:
-        shown = without_login(target)
-        return Model(shown, name or str(options.get("model") or urlsplit(shown).netloc.replace(":", "-")), local=False, options=deciding)
-    if target.startswith("scripted:"):
-        return Model(target, name or "scripted", local=False, options=deciding)
+    shown = without_login(target) if "://" in target else target
+    name = name or name_of({"target": shown, "options": deciding})
+    if "://" in target or target.startswith("scripted:"):
+        return Model(shown, name, local=False, options=deciding)
     folder = MINI if target == "mini" else resolve(target)
     config = read_json(folder / "config.json")
     vision = config.get("vision_config")
@@ -64,7 +63,17 @@ def model_of(target: str, name: str | None, options: Mapping[str, Any]) -> Model
     digest = hashlib.sha256()
     for path in sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)}):
         digest.update(f"{path.name} {file_hash(path)}\n".encode())
-    return Model(target, name or Path(target).name, local=True, sha256=digest.hexdigest(), edge=edge, options=deciding)
+    return Model(target, name, local=True, sha256=digest.hexdigest(), edge=edge, options=deciding)
+
+
+def name_of(described: Mapping[str, Any]) -> str:
+    """What answer files call the model that a header describes: a server's by its own name, one here by the last part of its target."""
+    target = str(described.get("target", ""))
+    if served := described.get("options", {}).get("model"):
+        return str(served)
+    if "://" in target:
+        return urlsplit(target).netloc.replace(":", "-")
+    return "scripted" if target.startswith("scripted:") else Path(target).name
 
 
 def without_login(target: str) -> str:

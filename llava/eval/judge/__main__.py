@@ -95,7 +95,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--original", type=Path, metavar="FOLDER", help="also write the original's files (.../gpt4_evaluation/MODE.jsonl) below this folder"
     )
-    add("--model-name", metavar="NAME", help="what answer files call the run's model (default: the last part of its target)")
+    add("--model-name", metavar="NAME", help="what answer files call the run's model (default: as llava eval does)")
     add("--progress", action=argparse.BooleanOptionalAction, help="a bar on standard error (default: where that is a terminal)")
 
 

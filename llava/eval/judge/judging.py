@@ -135,7 +135,7 @@ def judge(order: Order) -> Outcome:
 
 
 def _model(first: Sequence[Sequence[Shelf]]) -> str:
-    return next((Path(shelf.model).name for found in first for shelf in found), "")
+    return next((shelf.model for found in first for shelf in found), "")
 
 
 def _wish(order: Order, spec: Spec) -> Wish:

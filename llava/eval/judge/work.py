@@ -14,6 +14,7 @@ from llava.eval.judge.asking import Request
 from llava.eval.judge.judgment import Judgment, Part, text_hash
 from llava.eval.judge.modes import QUERY, Mode, named, query_mode
 from llava.eval.judge.reading import Reading
+from llava.eval.provenance import name_of
 from llava.eval.records import read
 from llava.eval.rows import draft_of
 from llava.eval.sample import ScoredBy
@@ -78,12 +79,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """One method of one task: its folder, the number of its rows, and what of them is to be judged."""
+    """One method of one task: its folder, what of its rows is to be judged, and what answer files call its model."""
 
     folder: Path
     task: str
     method: str
-    rows: int
     items: tuple[Item, ...]
     model: str = ""
 
@@ -107,7 +107,7 @@ def shelves(out: Path, wish: Wish) -> list[Shelf]:
         if (not wish.tasks or task in wish.tasks) and (not wish.methods or method in wish.methods):
             header, rows = answers(path)
             items = tuple(items_of(header, rows, method, wish))
-            found.append(Shelf(path.parent, task, method, len(rows), items, str(header.get("model", {}).get("target", ""))))
+            found.append(Shelf(path.parent, task, method, items, name_of(header.get("model", {}))))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from llava.errors import UserError
 from llava.eval.judge.modes import MODES
 from llava.eval.judge.work import Item, Wish, shelves
+from llava.eval.provenance import Model, model_of
 from tests.eval.judge.made import HARMFUL, REFUSAL, mended, row, run
 
 
@@ -37,6 +39,23 @@ def test_answers_are_judged_and_first_answers_where_they_were_checked(tmp_path: 
 def test_a_first_answer_that_was_given_is_one_too(tmp_path: Path) -> None:
     run(tmp_path, [row(0, REFUSAL, harmful=True, given=HARMFUL, steps=[])], method="ecso")
     assert [(item.part, item.text) for item in items(tmp_path)] == [("answer", REFUSAL), ("draft", HARMFUL)]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model("models/llava-v1.5-7b", "llava-v1.5-7b", local=True),
+        model_of("http://gpu7:8000/v1", None, {}),
+        model_of("http://gpu7:8000/v1", None, {"model": "org/llava"}),
+        model_of("scripted:Yes", None, {}),
+    ],
+    ids=lambda model: model.name,
+)
+def test_the_runs_model_has_the_name_that_answer_files_were_written_under(model: Model, tmp_path: Path) -> None:
+    """Else the original's files of judgments would lie beside no answers."""
+    path = run(tmp_path, [row(0, HARMFUL)]) / "vlsafe/direct/records.jsonl"
+    path.write_text(path.read_text("utf-8").replace('{"target": "models/tiny"}', json.dumps(model.described())), "utf-8")
+    assert [shelf.model for shelf in shelves(tmp_path, Wish(MODES))] == [model.name]
 
 
 def test_each_task_has_the_mode_that_fits_it(tmp_path: Path) -> None:
