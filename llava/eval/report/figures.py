@@ -104,7 +104,7 @@ def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
 
 
 def radar(axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]], label: str, most: float = 100.0) -> Markup:
-    """A polygon for each of `series` (name, one value an axis) over at least three axes."""
+    """A polygon for each of `series` (name, one value an axis) over at least three axes; it is open where a value is None."""
     width, height, radius = 460, 340, 112
     centre = (width / 2, height / 2)
 
@@ -120,7 +120,10 @@ def radar(axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None
     scale = [
         tag("text", f"{most * ring / 4:g}", x=_n(centre[0] + 4), y=_n(centre[1] - radius * ring / 4 + 11), class_="tick") for ring in (2, 4)
     ]
-    shapes = [_polygon([at(i, (value or 0.0) / most) for i, value in enumerate(values)], f"area {colour(name)}") for name, values in series]
+    shapes = [
+        _outline([None if value is None else at(i, value / most) for i, value in enumerate(values)], f"area {colour(name)}")
+        for name, values in series
+    ]
     return tag("svg", rings, spokes, shapes, scale, names, viewBox=f"0 0 {width} {height}", class_="radar", role="img", aria_label=label)
 
 
@@ -131,6 +134,15 @@ def _axis_name(name: str, place: tuple[float, float], middle: float) -> Markup:
     top = place[1] + 4 - 7 * (len(lines) - 1)
     spans = [tag("tspan", line, x=_n(place[0]), y=_n(top + 14 * i)) for i, line in enumerate(lines)]
     return tag("text", spans, text_anchor=anchor, class_="axis-name")
+
+
+def _outline(points: Sequence[tuple[float, float] | None], kind: str) -> Markup:
+    """A polygon; where a point is not known, only its sides between those that are."""
+    known = [point for point in points if point is not None]
+    if len(known) == len(points):
+        return _polygon(known, kind)
+    sides = [(a, b) for a, b in zip(points, [*points[1:], points[0]], strict=True) if a is not None and b is not None]
+    return joined([tag("line", x1=_n(a[0]), y1=_n(a[1]), x2=_n(b[0]), y2=_n(b[1]), class_=kind) for a, b in sides])
 
 
 def _polygon(points: Sequence[tuple[float, float]], kind: str) -> Markup:

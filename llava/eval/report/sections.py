@@ -9,7 +9,7 @@ from llava.eval.metrics.result import Attribution, Cost, Metrics, Score, Stage, 
 from llava.eval.report import tables
 from llava.eval.report.figures import Bar, Row, bars, legend, radar, roc, stacked
 from llava.eval.report.markup import Markup, prose, tag
-from llava.eval.report.tables import Table, group_score
+from llava.eval.report.tables import Table, group_score, score_by
 from llava.eval.report.words import NONE, STAGES, TABLES, judge_name, method_name, number, score_name, times
 
 FIGURED = ("scenario", "subtask", "capability", "category", "topic", "domain", "type", "mode")  # what is drawn, the first that a task has
@@ -75,7 +75,7 @@ def _panel(metrics: Metrics, kind: str, title: str, told: str) -> Markup:
         if task.scored_by == kind and task.methods:
             score = task.methods[0].scores[0]
             by = f", {judge_name(score.judge, score.keyword)}" if score.judge != "rule" else ""
-            drawn = tuple(_bar(m.method, m.scores[0]) for m in task.methods)
+            drawn = tuple(_bar(m.method, score_by(m.scores, score.name, score.judge)) for m in task.methods)
             rows.append(Row(task.task, drawn, f"{score_name(score.name)}{by}"))
     label = f"{title}: " + "; ".join(
         f"{row.label}, {row.detail}: " + ", ".join(f"{method_name(b.series)} {b.text}" for b in row.bars) for row in rows
@@ -112,7 +112,7 @@ def _score_in(task: TaskMetrics, table: str) -> Score | None:
     """What a table of categories is about: the headline where categories have it, else the first that they have."""
     head = task.methods[0].scores[0]
     some = [s for m in task.methods for group in m.groups if group.table == table for s in group.scores]
-    return next((s for s in some if (s.name, s.judge) == (head.name, head.judge)), some[0] if some else None)
+    return score_by(some, head.name, head.judge) or next(iter(some), None)
 
 
 def _categories(task: TaskMetrics, table: str) -> Markup | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llava.eval.metrics.result import Attribution, Comparison, Measured, Metrics, Published, Score, TaskMetrics
+from llava.eval.metrics.result import RULE, Attribution, Comparison, Measured, Metrics, Published, Score, TaskMetrics
 from llava.eval.report.markup import Markup, prose, tag
 from llava.eval.report.words import (
     NONE,
@@ -135,7 +135,12 @@ def all_groups(task: TaskMetrics) -> list[Table]:
 def group_score(measured: Measured, table: str, key: str, name: str, judge: str) -> Score | None:
     """One method's score in one category."""
     some = (group for group in measured.groups if (group.table, group.key) == (table, key))
-    return next((s for group in some for s in group.scores if (s.name, s.judge) == (name, judge)), None)
+    return score_by((score for group in some for score in group.scores), name, judge)
+
+
+def score_by(scores: Iterable[Score], name: str, judge: str) -> Score | None:
+    """The score of that name by that judge."""
+    return next((score for score in scores if (score.name, score.judge) == (name, judge)), None)
 
 
 def comparisons(title: str, found: Sequence[Comparison]) -> Table:
@@ -150,7 +155,8 @@ def comparisons(title: str, found: Sequence[Comparison]) -> Table:
             (name, score_name(one.score), f"{method_name(one.b)} − {method_name(one.a)}", judge_name(one.judge, one.keyword), *told)
         )
     tests = dict.fromkeys(one.test for one in found if one.test)
-    note = f"p: {'; '.join(tests)}, two-sided; Holm's correction over the rows of one kind. " if tests else ""
+    corrected = "Holm's correction is over the categories of one score, method and judge, never over methods, judges or benchmarks."
+    note = f"p: {'; '.join(tests)}, two-sided. {corrected} " if tests else ""
     note += "A hit is an answer that the score counts; pairs are the samples decided under both. Too few of them have no p."
     figures = ("Difference", "95 % interval", "Hits won", "Hits lost", "Pairs", "p", "p (Holm)", "p (exact McNemar)")
     columns = ("Category", "Score", "Methods", "Decided by", *figures)
@@ -182,7 +188,8 @@ def sweeps(metrics: Metrics) -> Table:
         told = (f"{one.harmful}", f"{one.harmless}", auc, span, points[0], chosen, points[1])
         rows.append((method_name(one.method), judge_name(one.judge, one.keyword), *told))
     columns = ("Method", "Decided by", "Harmful", "Harmless", "AUC", "95 % interval", "As run", "Best threshold", "With it")
-    note = "As run, and with the best threshold (where the two are furthest apart): % of harmful / % of harmless first answers flagged."
+    note = "As run, and with the best threshold (where the two are furthest apart): % of harmful / % of harmless first answers flagged. "
+    note += "It is the best for these very answers: for others it is hardly as good."
     return Table("The check against the judge", columns, tuple(rows), (note,), words=2)
 
 
@@ -226,7 +233,7 @@ def published(task: TaskMetrics) -> Table | None:
         there = (_there(some.get(name)) for name in methods)
         here = (number(some[name].ours if name in some else None) for name in methods)
         name = f"{score_name(score)}{f', {key}' if key else ''}"
-        rows.append((name, model, judge or "rule", source, _same(list(some.values())), *there, *here))
+        rows.append((name, model, _judged(judge, some.values()), source, _same(list(some.values())), *there, *here))
     names = [method_name(name) for name in methods]
     columns = ("Score", "Published for", "Judged by", "Source", "The same thing?", *names, *(f"{name}, here" for name in names))
     notes = dict.fromkeys(one.note for some in kept.values() for one in some.values() if one.note)
@@ -240,7 +247,16 @@ def _there(one: Published | None) -> str:
 
 
 def _same(some: Sequence[Published]) -> str:
-    """Whether the two can stand side by side, and if not, the first reason."""
-    if why := next((one.why for one in some if not one.comparable), ""):
+    """Whether what there is of ours can stand beside the published, and if not, the first reason."""
+    there = [one for one in some if one.ours is not None] or some
+    if why := next((one.why for one in there if not one.comparable), ""):
         return f"no: {why}"
-    return "yes, but for the judge" if some[0].same_model else "no: another model"
+    if not there[0].same_model:
+        return "no: another model"
+    return "yes, but for the judge" if some[0].judge else "yes"
+
+
+def _judged(judge: str, some: Iterable[Published]) -> str:
+    """Who decided the published numbers, and who these."""
+    ours = dict.fromkeys(judge_name(one.ours_judge) for one in some if one.ours is not None and one.ours_judge != RULE)
+    return (judge or "rule") + (f"; here {', '.join(ours)}" if ours else "")
