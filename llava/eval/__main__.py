@@ -114,8 +114,9 @@ def _merge(words: Sequence[str]) -> int:
     merged = merge(folder)
     for result in merged:
         failed = f", {result.failed} failed" if result.failed else ""
-        print(f"{result.task} {result.method}: {result.rows} of {result.expected} rows{failed}")
-    return EXIT_SOME_FAILED if any(result.rows < result.expected for result in merged) else 0
+        aside = f", {result.set_aside} rows of the benchmark set aside (quarantine.jsonl)" if result.set_aside else ""
+        print(f"{result.task} {result.method}: {result.rows} of {result.expected} rows{failed}{aside}")
+    return EXIT_SOME_FAILED if any(result.rows < result.expected or result.set_aside for result in merged) else 0
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -172,7 +173,7 @@ def conclusion(summary: Summary) -> int:
         print(f"set aside: {row}", file=sys.stderr)
     for result, failure in failures[:SHOWN]:
         print(f"failed: {result.task} {result.method} {json.dumps(failure['id'])}: {failure['error']}", file=sys.stderr)
-    more = max(len(summary.set_aside) - SHOWN, 0) + max(len(failures) - SHOWN, 0)
+    more = sum(max(len(told) - SHOWN, 0) for told in (summary.set_aside, failures))
     if more:
         print(f"and {more} more: see failures.jsonl and quarantine.jsonl beside the records.", file=sys.stderr)
     return 0 if summary.whole else EXIT_SOME_FAILED

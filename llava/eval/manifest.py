@@ -72,15 +72,16 @@ def ended(folder: Path, manifest: Json, tasks: Json) -> None:
     write_manifest(folder, manifest)
 
 
-def joined(manifests: Iterable[Json]) -> Json:
-    """Several of one run as one: all sessions in the order of time, once each, and its tasks, whose rows the reader has to count."""
-    sessions: Json = {}
-    tasks: Json = {}
-    for manifest in manifests:
+def joined(whole: Json, shards: Iterable[Json]) -> Json:
+    """A run's manifest with those of its shards: all sessions in the order of time, once each, and the shards' tasks, whose rows the reader
+    has to count."""
+    tasks: Json = dict(whole["tasks"])
+    sessions = {json.dumps(session): session for session in whole["sessions"]}
+    for manifest in shards:
         sessions |= {json.dumps(session): session for session in manifest["sessions"]}
         for name, told in manifest["tasks"].items():
-            known = tasks.setdefault(name, {"samples": 0, "methods": {}})
-            known["samples"] = max(known["samples"], told["samples"])
+            known = tasks.get(name, {"methods": {}})
+            tasks[name] = {**told, "samples": max(known.get("samples", 0), told["samples"]), "methods": known["methods"]}
     return {"format": FORMAT, "tasks": tasks, "sessions": sorted(sessions.values(), key=lambda session: str(session["begun"]))}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from llava.errors import UserError
 from llava.eval.lock import locked
-from llava.eval.manifest import MANIFEST, joined, read_manifest, write_manifest
+from llava.eval.manifest import joined, read_manifest, write_manifest
 from llava.eval.provenance import file_hash
 from llava.eval.records import check_same, line, lines_of, read, write_whole
 
@@ -25,13 +25,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge found for one method of one task: rows that are there, of how many samples, and failures that the shards told of."""
+    """What a merge found for one method of one task: rows that are there, of how many samples, failures that the shards told of, and how
+    many rows of the task's files they set aside."""
 
     task: str
     method: str
     rows: int
     expected: int
     failed: int
+    set_aside: int
 
 
 def merge(out: Path) -> list[Merged]:
@@ -50,12 +52,13 @@ def merge_into(out: Path) -> list[Merged]:
         for shard in shards:
             held.enter_context(locked(shard))
         folders = sorted({path.parent.relative_to(shard) for shard in shards for path in shard.glob("*/*/records.jsonl")})
-        manifests = [read_manifest(folder) for folder in (out, *shards) if (folder / MANIFEST).exists()]
-        manifest = joined(manifests)
-        done = [merged for folder in folders if (merged := _merge_method(out, shards, folder, manifest))]
+        manifest = joined(read_manifest(out), map(read_manifest, shards))
         for task in sorted({folder.parts[0] for folder in folders}):
             told = {line(value): value for shard in shards for _, value in _lines_if_any(shard / task / "quarantine.jsonl")}
             _tell(out / task / "quarantine.jsonl", sorted(told, key=lambda one: (told[one]["file"], told[one]["line"])))
+            known = manifest["tasks"].setdefault(task, {"samples": 0, "methods": {}})
+            known["set_aside"] = sum(not value["mended"] for value in told.values())
+        done = [merged for folder in folders if (merged := _merge_method(out, shards, folder, manifest))]
         if done:
             write_manifest(out, manifest)
         return done
@@ -90,10 +93,11 @@ def _merge_method(out: Path, shards: Iterable[Path], folder: Path, manifest: Jso
     }
     _tell(out / folder / "failures.jsonl", map(line, sorted(failures.values(), key=lambda failure: failure["number"])))
     task, method = folder.parts
-    told = manifest["tasks"].setdefault(task, {"samples": len(rows), "methods": {}})
+    told = manifest["tasks"][task]
+    told["samples"] = told["samples"] or len(rows)
     path = out / folder / "records.jsonl"
     told["methods"][method] = {"rows": len(rows), "failed": len(failures), "sha256": file_hash(path)}
-    return Merged(task, method, len(rows), told["samples"], len(failures))
+    return Merged(task, method, len(rows), told["samples"], len(failures), told["set_aside"])
 
 
 def _lines_if_any(path: Path) -> Iterator[tuple[int, Json]]:

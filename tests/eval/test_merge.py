@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from llava.cli import main
 from llava.errors import UserError
 from llava.eval.merge import merge
 from llava.eval.plan import Shard
 from llava.eval.session import evaluate
+from llava.eval.tasks import task
 from tests.eval.oracle import Server
 from tests.eval.runs import ids, plan, records, same, vlsafe
+from tests.eval.tasks import layouts
 
 
 @pytest.mark.parametrize("left", [b"", b'{"llava_records": 1, "meth'])
@@ -46,6 +49,31 @@ def test_a_line_that_is_no_row_is_one_sentence(server: Server, tmp_path: Path) -
     path.write_bytes(path.read_bytes() + b'{"text": "from elsewhere"}\n')
     with pytest.raises(UserError, match="without id and number"):
         merge(out)
+
+
+def test_what_shards_set_aside_is_counted_and_no_success(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = vlsafe(tmp_path / "data"), tmp_path / "out"
+    with (data / "vlsafe/harmlessness_examine.jsonl").open("a") as file:
+        file.write('{"image_id": "none.png", "query": "x"}\n')
+    for index in (0, 1):
+        evaluate(plan(data, out, server.url, shard=Shard(index, 2)))
+    assert main(["eval", "merge", str(out)]) == 3
+    told = capsys.readouterr().out
+    assert told.count(": 6 of 6 rows, 1 rows of the benchmark set aside (quarantine.jsonl)") == 2
+    assert json.loads((out / "manifest.json").read_text())["tasks"]["vlsafe"]["set_aside"] == 1
+
+
+def test_a_merge_of_one_task_leaves_what_is_known_of_the_others(server: Server, tmp_path: Path) -> None:
+    data, out = vlsafe(tmp_path / "data"), tmp_path / "out"
+    layouts.siuo(data)
+    evaluate(plan(data, out, server.url, tasks=(task("siuo"),)))
+    before = json.loads((out / "manifest.json").read_text())["tasks"]["siuo"]
+    assert before["methods"].keys() == {"direct", "ecso"}
+    evaluate(plan(data, out, server.url, shard=Shard(0, 2)))
+    merge(out)
+    tasks = json.loads((out / "manifest.json").read_text())["tasks"]
+    assert tasks["siuo"] == before
+    assert tasks["vlsafe"]["methods"]["ecso"]["rows"] == 3
 
 
 def test_shards_may_ask_servers_at_several_addresses_where_the_models_name_is_given(server: Server, tmp_path: Path) -> None:
