@@ -169,11 +169,13 @@ def conclusion(summary: Summary) -> int:
     for path in summary.written:
         print(f"written: {path}")
     failures = [(result, failure) for result in summary.results for failure in result.failures]
+    for row in summary.noted[:SHOWN]:
+        print(f"noted: {row}", file=sys.stderr)
     for row in summary.set_aside[:SHOWN]:
         print(f"set aside: {row}", file=sys.stderr)
     for result, failure in failures[:SHOWN]:
         print(f"failed: {result.task} {result.method} {json.dumps(failure['id'])}: {failure['error']}", file=sys.stderr)
-    more = sum(max(len(told) - SHOWN, 0) for told in (summary.set_aside, failures))
+    more = sum(max(len(told) - SHOWN, 0) for told in (summary.noted, summary.set_aside, failures))
     if more:
         print(f"and {more} more: see failures.jsonl and quarantine.jsonl beside the records.", file=sys.stderr)
     return 0 if summary.whole else EXIT_SOME_FAILED

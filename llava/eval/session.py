@@ -44,10 +44,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A session's end: results by task and method, the rows of benchmarks that were set aside, the original's files that were written."""
+    """A session's end: results by task and method, the rows of benchmarks that were set aside, what else there is to know of their files,
+    the original's files that were written."""
 
     results: tuple[Result, ...]
     set_aside: tuple[BadRow, ...]
+    noted: tuple[BadRow, ...]
     written: tuple[Path, ...]
 
     @property
@@ -94,8 +96,9 @@ def _finished(plan: Plan, model: Model, courses: Sequence[Course], told: bool) -
         course.finish(told)
         results += _results(course)
         written += export(plan, course, model) if plan.shard is None else []
-    set_aside = [row for course in courses for row in course.bad_rows if not row.mended]
-    return Summary(tuple(results), tuple(set_aside), tuple(written))
+    rows = [row for course in courses for row in course.bad_rows]
+    set_aside, noted = (tuple(row for row in rows if row.mended is mended) for mended in (False, True))
+    return Summary(tuple(results), set_aside, noted, tuple(written))
 
 
 async def _ask_all(plan: Plan, model: Model, here: Engine | None, courses: Sequence[Course], shown: bool | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from llava.errors import UserError, unknown
 from llava.eval.readers import Row, RowError, rows
-from llava.eval.sample import About, OnBad, Picture, Place, Sample, ScoredBy
+from llava.eval.sample import About, BadRow, OnBad, Picture, Place, Sample, ScoredBy
 from llava.eval.tasks.base import Benchmark, missing, picture
 
 COLUMNS = {
@@ -80,6 +80,7 @@ class Custom(Benchmark):
             yield replace(row, data={ours: row.data.get(theirs) if theirs else None for ours, theirs in names.items()})
         if columns:
             self._named_rightly(self.files(root)[0], columns)
+            self._mention_blind(self.files(root)[0], columns, bad)
 
     def _name(self, ours: str, usual: Sequence[str], row: Row) -> str:
         named: str = getattr(self, ours)
@@ -94,6 +95,14 @@ class Custom(Benchmark):
                 raise UserError(
                     f"{file} has no column of questions (it has: {', '.join(columns)}); name it: --task-option custom.question=..."
                 )
+
+    def _mention_blind(self, file: Path, columns: Mapping[str, None], bad: OnBad) -> None:
+        """A column of pictures under a name that nobody knows would be asked about blindly."""
+        known = {name for ours, usual in COLUMNS.items() for name in (getattr(self, ours), *usual)}
+        other = [name for name in columns if name not in known]
+        if other and not self.image and not any(name in columns for name in COLUMNS["image"]):
+            reason = f"no row has a picture; if one of these columns holds them, name it (custom.image=...): {', '.join(other)}"
+            bad(BadRow(file, 0, reason, mended=True))
 
     def sample(self, root: Path, row: Row) -> Sample:
         """The question, without LLaVA's marker `<image>`: the picture stands before it anyway."""

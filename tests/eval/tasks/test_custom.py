@@ -102,6 +102,16 @@ def test_what_cannot_be_asked_is_reported(tmp_path: Path, row: dict[str, Any], r
     assert reason in bad[0].reason
 
 
+def test_a_column_that_may_hold_pictures_is_mentioned_where_none_is_known(tmp_path: Path) -> None:
+    layouts.json_lines(tmp_path / "q.jsonl", [{"question": "What?", "photo": "x.png", "id": 1}])
+    layouts.file(tmp_path / "x.png")
+    (note,) = layouts.read(Custom(file="q.jsonl"), tmp_path)[1]
+    assert (note.mended, note.line) == (True, 0)
+    assert note.reason == "no row has a picture; if one of these columns holds them, name it (custom.image=...): photo"
+    samples, bad = layouts.read(Custom(file="q.jsonl", image="photo"), tmp_path)
+    assert (len(samples[0].chat().images), bad) == (1, [])
+
+
 def test_a_file_may_lie_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts.json_lines(tmp_path / "q.jsonl", [{"question": "q"}])
     monkeypatch.chdir(tmp_path)
