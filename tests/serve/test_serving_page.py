@@ -1,4 +1,4 @@
-"""docs/serving.md is true: each command of ours is understood, the systemd unit is one, each code, counter and cap exists."""
+"""docs/serving.md is true: each command of ours is understood (so are the README's), the systemd unit is one, codes and counters exist."""
 
 import configparser
 import importlib
@@ -17,13 +17,15 @@ from llava.serve.gateway.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = re.compile(r"^(?: {4}.*\n|\n)+", re.MULTILINE)  # indented blocks
 OURS = re.compile(r"^(?:python -m llava\.|llava )")
 
 
 def lines() -> list[str]:
     """The lines of indented blocks, without what a comment says."""
-    found = [line.split("  #")[0].strip() for block in CODE.findall(PAGE) for line in block.splitlines()]
+    blocks = [block for page in (PAGE, README) for block in CODE.findall(page)]
+    found = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in found if line]
 
 
