@@ -142,6 +142,23 @@ def test_a_difference_without_any_pair_that_differs_reaches_as_far_as_wilson_say
     assert stats.difference_interval([0.0] * 10, list("abcdefghij")) == pytest.approx((-0.27753279986288926, 0.27753279986288926))
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(("differing", "certain"), [(1, False), (4, False), (5, False), (6, True)])
+def test_a_side_that_no_pair_favours_is_not_shut_out_by_few_pairs_that_differ(differing: int, certain: bool, sign: float) -> None:
+    """Exact McNemar: 5 to 0 is p = 0.06, 6 to 0 p = 0.03. The interval says the same of a difference of 0."""
+    differences = [sign] * differing + [0.0] * (100 - differing)
+    bounds = [sign * bound for bound in stats.difference_interval(differences, [f"{place}" for place in range(100)])]
+    low, high = min(bounds), max(bounds)
+    assert (low > 0.0) is certain is (stats.mcnemar(0, differing) < 0.05)
+    assert low < differing / 100 < high
+
+
+def test_groups_that_all_differ_alike_leave_open_that_some_would_not() -> None:
+    assert stats.difference_interval([1.0] * 10, list("abcdefghij")) == pytest.approx((1 - 0.27753279986288926, 1.0))
+    even = stats.difference_interval([1.0, -1.0] * 10, list("aabbccddeeffgghhiijj"))  # in each group one for and one against
+    assert even == pytest.approx((-0.27753279986288926, 0.27753279986288926))
+
+
 def test_the_interval_of_a_difference_holds_it() -> None:
     differences = [1.0] * 30 + [0.0] * 60 + [-1.0] * 10
     low, high = stats.difference_interval(differences, [f"{place}" for place in range(100)])
