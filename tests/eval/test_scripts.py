@@ -10,6 +10,7 @@ import pytest
 
 from llava.cli import Parser
 from llava.eval.__main__ import arguments
+from llava.eval.provenance import model_of
 from llava.eval.tasks import TASKS
 from llava.paths import MINI_DATA
 from tests.eval.oracle import Server
@@ -68,6 +69,15 @@ def test_every_script_is_one_short_call_whose_options_there_are(path: Path) -> N
     assert plain.stdout.startswith(
         "-m llava.eval --model mini --data playground/data/mini --out runs/v1_5/mini --original data --preset paper"
     )
+
+
+@pytest.mark.parametrize("path", ["scripts/v1_5/eval_safe/gen_vlsafe.sh", "llava/eval/eval_vlsafe.sh"])
+def test_a_server_is_called_by_its_host_and_port_by_all_scripts(path: str) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": "echo", "MODEL": "http://me:pw@127.0.0.1:8000/v1"}
+    done = subprocess.run(["bash", ROOT / path], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "--model-name 127.0.0.1-8000" in done.stdout
+    assert "runs/v1_5/127.0.0.1-8000 " in done.stdout
+    assert model_of(environment["MODEL"], None, {}).name == "127.0.0.1-8000"
 
 
 def test_there_are_the_ten_scripts() -> None:
