@@ -14,7 +14,7 @@ from llava.engines.base import concurrency
 from llava.errors import EngineError
 from llava.eval.gate import FIRST, Gate
 from llava.eval.lock import locked
-from llava.eval.manifest import begun, ended
+from llava.eval.manifest import begun, ended, write_manifest
 from llava.eval.merge import merge_into
 from llava.eval.plan import Plan
 from llava.eval.progress import Progress
@@ -78,6 +78,8 @@ def evaluate(plan: Plan, *, shown: bool | None = None, ask: bool = True) -> Summ
         if ask and any(course.lacking for course in courses):
             try:
                 engine = _connected(plan, model)  # before a loop runs: Ctrl-C ends the loading of a model at once
+                manifest["sessions"][-1]["computing"] = getattr(engine, "computing", None)
+                write_manifest(plan.folder, manifest)
                 asyncio.run(_ask_all(plan, model, engine, courses, shown))
             except EngineError as error:  # what was answered before is put in order all the same
                 trouble = error

@@ -16,9 +16,10 @@ from llava.eval.plan import Shard
 from llava.eval.records import StorageError, read
 from llava.eval.sample import BadData
 from llava.eval.session import evaluate
+from llava.paths import MINI_DATA
 from llava.serve.gateway.service import Config
 from tests.eval.oracle import Server, reply, served
-from tests.eval.runs import METHODS, content, ids, plan, records, same, vlsafe
+from tests.eval.runs import METHODS, ROOT, content, ids, plan, records, same, vlsafe
 from tests.serve.gateway.running import gateway
 
 
@@ -65,6 +66,15 @@ def test_the_manifest_says_what_there_is_and_who_made_it(whole: Path) -> None:
     ecso = manifest["tasks"]["vlsafe"]["methods"]["ecso"]
     assert (ecso["rows"], ecso["checked"], ecso["failed"]) == (12, 12, 0)
     assert [session["ended"] is not None for session in manifest["sessions"]] == [True]
+
+
+def test_the_manifest_says_where_a_local_model_computed_and_in_what_precision(tmp_path: Path) -> None:
+    local = plan(ROOT / MINI_DATA, tmp_path, "mini", limit=1, methods=("direct",), max_tokens=1)
+    for options in ({"dtype": "float32", "device": "cpu"}, {"dtype": "float32"}):
+        evaluate(replace(local, options=options))
+    first, then = json.loads((tmp_path / "manifest.json").read_text())["sessions"]
+    assert first["computing"] == {"device": "cpu", "dtype": "float32"}
+    assert "computing" not in then  # nothing was left to ask
 
 
 def test_a_whole_run_asks_nothing_again_and_stays_as_it_is(data: Path, whole: Path, server: Server) -> None:

@@ -85,6 +85,11 @@ class LocalEngine:
         return self._loaded.name
 
     @property
+    def computing(self) -> dict[str, str]:
+        """Where it computes and in what precision, for records: both may have been left to it."""
+        return {"device": str(self._loaded.device), "dtype": str(self._loaded.dtype).removeprefix("torch.")}
+
+    @property
     def concurrency(self) -> int:
         """Calls at once that keep the batch full while some are still being prepared; few where all of a group are read as one."""
         most = self._scheduler.max_batch if isinstance(self._runner, SlotRunner) else min(self._scheduler.max_batch, CONCURRENCY)
