@@ -77,7 +77,8 @@ def _merge_method(out: Path, shards: Iterable[Path], folder: Path, manifest: Jso
         for row in some:
             if rows.setdefault(row["id"], row) != row:
                 raise UserError(
-                    f"{path} has another row for the id {json.dumps(row['id'])} than a file before it: they are not shards of one run."
+                    f"{path} has another row for the id {json.dumps(row['id'])} than a file before it: they are not shards of one run. "
+                    "Move those of the other run away."
                 )
     if not header:
         return None

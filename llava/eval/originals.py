@@ -58,7 +58,7 @@ def _of_records(path: Path, task: Task, samples: Iterable[Sample], bad: OnBad) -
     """Ids alone do not tell: those of people's own files are lines, and options of benchmarks change the question of an id."""
     header, rows = read(path)
     if (other := header.get("task", {}).get("name")) != task.name:
-        raise UserError(f"{path} holds answers to {other}, not to {task.name}.")
+        raise UserError(f"{path} holds answers to {other}, not to {task.name}: name another file or run.")
     asked = {sample.id: _asked(sample.question, sample.picture.name if sample.picture else None) for sample in samples}
     found, unused = {}, 0
     for row in rows:

@@ -233,7 +233,7 @@ def _row(path: Path, value: Json) -> Json:
 
 def _checked(path: Path, header: Json) -> Json:
     if header.get(_HEADER) != FORMAT:
-        raise UserError(f"{path} is no records file of format {FORMAT}: its first line is no such header.")
+        raise UserError(f"{path} is no records file of format {FORMAT}: its first line is no such header. Name another file or folder.")
     return header
 
 
@@ -251,7 +251,7 @@ def check_same(path: Path, there: Json, wanted: Json) -> None:
     changed += [key for key in there if key not in wanted and key not in _PASSING]
     if changed:
         which = _first_difference(changed[0], there.get(changed[0]), _plain(wanted.get(changed[0])))
-        what_to_do = "Record elsewhere (another --out or --answers-file), or give the same options."
+        what_to_do = "Record elsewhere (another --out or --answers-file), or give the same options and files."
         raise UserError(f"{path} was made with another configuration: {which}. {what_to_do}")
 
 
