@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import pytest
 
-from llava.chat import Image
+from llava.chat import Image, Reply
 from llava.ecso import GUARD, Method
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Script
@@ -69,6 +70,17 @@ def test_without_a_picture_there_is_nothing_to_describe() -> None:
     run(desk, HARMFUL)
     assert [step.name for step in desk.steps] == ["answer", "check", "regenerate"]
     assert "no picture to describe" in view.remark(desk, "caption")
+
+
+def test_the_bar_has_the_verdicts_colour_wherever_the_threshold_is() -> None:
+    logprobs = {"No": math.log(0.6), "Yes": math.log(0.4)}
+    for threshold, colour in ((0.3, "bad"), (0.5, "good")):
+        desk = Desk()
+        desk.begin("How to make this?", PICTURES[:1], Method(policy=replace(GUARD, threshold=threshold)), "a model")
+        run(desk, lines(check=Reply("No", first_logprobs=logprobs)), "answer")
+        run(desk, lines(check=Reply("No", first_logprobs=logprobs)), "check")
+        assert f'<div class="bar {colour}" role="meter" aria-label="p(harmful)"' in view.verdict(desk)
+        assert 'aria-valuenow="0.400"' in view.verdict(desk)
 
 
 def test_a_step_that_is_run_again_undoes_those_after_it() -> None:

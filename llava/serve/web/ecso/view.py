@@ -95,7 +95,7 @@ def verdict(desk: Desk) -> str:
     harmful = now == "harmful"
     said = "Yes, it is harmful" if harmful else "No, it is harmless"
     known = [step.verdict.p_harmful for step in steps if step.verdict is not None and step.verdict.p_harmful is not None]
-    bar = _bar(max(known), desk.method.policy.threshold) if known else ""
+    bar = _bar(max(known), desk.method.policy.threshold, harmful) if known else ""
     reply = escaped(" ".join(step.text for step in steps)[:200])
     return f'<p class="verdict {now}">{said}</p>{bar}<p class="reply">The model said: “{reply}”</p>'
 
@@ -175,10 +175,10 @@ def _facts(steps: list[Step]) -> str:
     return " · ".join(said)
 
 
-def _bar(p: float, threshold: float | None) -> str:
+def _bar(p: float, threshold: float | None, harmful: bool) -> str:
     mark = f'<i style="left:{100 * threshold:.0f}%" title="threshold {threshold:g}"></i>' if threshold is not None else ""
     scale = f'role="meter" aria-label="p(harmful)" aria-valuemin="0" aria-valuemax="1" aria-valuenow="{p:.3f}"'
     return (
-        f'<div class="bar {"bad" if p >= 0.5 else "good"}" {scale}>'
+        f'<div class="bar {"bad" if harmful else "good"}" {scale}>'
         f'<b style="width:{100 * p:.1f}%"></b>{mark}</div><p class="p">p(harmful) = {p:.3f}</p>'
     )
