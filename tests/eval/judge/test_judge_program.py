@@ -74,7 +74,7 @@ def test_a_panel_shows_its_agreement(out: Path, capsys: pytest.CaptureFixture[st
         assert main(words) == 0
     told = capsys.readouterr().out
     assert "vlsafe ecso: 6 of 6 judged by lg guard: 2 harmful, 4 harmless" in told
-    assert "agreement of keyword + known/llm_binary_strict + lg: Krippendorff's alpha 1.000 over 18 texts" in told
+    assert "agreement of keyword + known/llm_binary_strict + lg: Krippendorff's alpha 1.000 over 9 texts" in told
     assert {one.categories for one in judgments(out) if one.judge == "lg" and one.verdict == "harmful"} == {("S2",)}
     assert main([*words, "--judge", "keyword"]) == 2
     assert "Name each judge only once" in capsys.readouterr().err
