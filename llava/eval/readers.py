@@ -32,8 +32,9 @@ class RowError(UserError):
 class Row:
     """One row of a file: its fields, the line it begins at (from 1), its key where the file is a JSON object of rows.
 
-    `number` (from 1) is its place among the entries of a JSON document, where all may stand in one line, and its line elsewhere. `raw`
-    and `offset` (bytes from the start of the file) are there in CSV and TSV only.
+    `number` (from 1) is its place among the entries of a JSON document, where all may stand in one line, and its line elsewhere. `raw`,
+    its bytes, is there where rows are lines, and `offset` (bytes from the start of the file) in CSV and TSV only. `nth`: how many rows
+    like it came before, where a benchmark counts them.
     """
 
     file: Path
@@ -43,6 +44,7 @@ class Row:
     number: int = 0
     raw: bytes = b""
     offset: int = 0
+    nth: int = 0
 
     def __post_init__(self) -> None:
         if not self.number:
@@ -105,7 +107,7 @@ def json_lines(path: Path, bad: OnBad) -> Iterator[Row]:
         except (ValueError, RecursionError) as error:
             bad(line.bad("torn: the file ends in the middle of this line" if line.last else f"no JSON ({_short(error)})"))
         else:
-            yield Row(path, line.number, data)
+            yield Row(path, line.number, data, raw=line.data)
 
 
 def json_entries(path: Path, bad: OnBad) -> Iterator[Row]:

@@ -129,11 +129,11 @@ def picture(folder: Path, name: str) -> Picture:
 
 
 def numbered(rows: Iterable[Row], *names: str) -> Iterator[Row]:
-    """The rows with a field `nth`: how many rows before it have the same in the fields `names` (from 0)."""
+    """The rows with their `nth`: how many rows before it have the same in the fields `names` (from 0)."""
     counts: Counter[str] = Counter()
     for row in rows:
         key = repr([row.data.get(name) for name in names])
-        yield replace(row, data={**row.data, "nth": counts[key]})
+        yield replace(row, nth=counts[key])
         counts[key] += 1
 
 

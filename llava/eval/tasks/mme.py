@@ -83,7 +83,7 @@ class MME(Benchmark):
 
     def _once(self, found: Iterable[Row], bad: OnBad) -> Iterator[Row]:
         for row in numbered(found, "question_id", "text"):
-            if row.data["nth"]:
+            if row.nth:
                 bad(row.bad("the same question_id and text are there already"))
             else:
                 yield row
@@ -131,7 +131,7 @@ class MME(Benchmark):
         official, answer = truth.get(_plain(text), ("", ""))
         return Sample(
             task=self.name,
-            id=f"{question_id}#{row.data['nth'] + 1}",
+            id=f"{question_id}#{row.nth + 1}",
             question=text,
             picture=shown,
             max_tokens=128,

@@ -45,14 +45,14 @@ class VLSafe(Benchmark):
     def rows(self, root: Path, bad: OnBad) -> Iterator[Row]:
         """One row a line. The set may say the same thing twice: that is mentioned, and both are asked."""
         for row in numbered(rows(self.need(root, "questions"), bad), "image_id", "query"):
-            if row.data["nth"]:
+            if row.nth:
                 bad(row.bad("the same picture and question are there already; this is a sample of its own", mended=True))
             yield row
 
     def sample(self, root: Path, row: Row) -> Sample:
         """The question as it stands."""
         name, query = row.id("image_id"), row.text("query")
-        again = f"-{row.data['nth'] + 1}" if row.data["nth"] else ""
+        again = f"-{row.nth + 1}" if row.nth else ""
         return Sample(
             task=self.name,
             id=f"{Path(name).stem}-{hashlib.sha256(query.encode()).hexdigest()[:8]}{again}",
