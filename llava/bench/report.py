@@ -14,6 +14,7 @@ from llava.bench.flows import Flow
 from llava.bench.mini import Mini
 from llava.bench.probes import Check, Decode
 from llava.bench.soak import Soak
+from llava.eval.records import write_whole
 
 T = TypeVar("T")
 _SUMMED = {"rows", "equal", "harmful", "hits", "misses", "requests", "lost"}
@@ -122,13 +123,13 @@ def table(records: Iterable[object], columns: Sequence[Column] | None = None) ->
 
 
 def write(folder: Path, name: str, found: dict[str, object], chart: str | None = None) -> str:
-    """`name`.json and, where there is a chart, `name`.svg in `folder`, each whole or not at all; returns which files, for people."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """`name`.json and, where there is a chart, `name`.svg in `folder`, each whole or not at all; returns which files, for people.
+
+    Raises `StorageError`.
+    """
     texts = {f"{name}.json": json.dumps(found, indent=1)} | ({} if chart is None else {f"{name}.svg": chart})
     for file, text in texts.items():
-        unfinished = folder / f".{file}.part"
-        unfinished.write_text(text + "\n", "utf-8")
-        unfinished.replace(folder / file)
+        write_whole(folder / file, f"{text}\n".encode())
     return f"{folder}/{' and '.join(texts)}"
 
 
