@@ -18,7 +18,7 @@ from llava.errors import UserError
 from llava.eval.lock import locked
 from llava.eval.manifest import joined, read_manifest, write_manifest
 from llava.eval.provenance import file_hash
-from llava.eval.records import check_same, line, lines_of, read, write_whole
+from llava.eval.records import check_same, line, lines_of, read, tell, write_changed
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ def merge_into(out: Path) -> list[Merged]:
         manifest = joined(read_manifest(out), map(read_manifest, shards))
         for task in sorted({folder.parts[0] for folder in folders}):
             told = {line(value): value for shard in shards for _, value in _lines_if_any(shard / task / "quarantine.jsonl")}
-            _tell(out / task / "quarantine.jsonl", sorted(told, key=lambda one: (told[one]["file"], told[one]["line"])))
+            tell(out / task / "quarantine.jsonl", sorted(told, key=lambda one: (told[one]["file"], told[one]["line"])))
             known = manifest["tasks"].setdefault(task, {"samples": 0, "methods": {}})
             known["set_aside"] = sum(not value["mended"] for value in told.values())
         done = [merged for folder in folders if (merged := _merge_method(out, shards, folder, manifest))]
@@ -83,16 +83,16 @@ def _merge_method(out: Path, shards: Iterable[Path], folder: Path, manifest: Jso
     if not header:
         return None
     ordered = sorted(rows.values(), key=lambda row: row["number"])
-    _write_changed(out / folder / "records.jsonl", b"".join(map(line, [header, *ordered])))
+    write_changed(out / folder / "records.jsonl", b"".join(map(line, [header, *ordered])))
     measured = {value["id"]: value for root in (out, *shards) for _, value in _lines_if_any(root / folder / "measured.jsonl")}
-    _write_changed(out / folder / "measured.jsonl", b"".join(line(measured[row["id"]]) for row in ordered if row["id"] in measured))
+    write_changed(out / folder / "measured.jsonl", b"".join(line(measured[row["id"]]) for row in ordered if row["id"] in measured))
     failures = {
         value["id"]: value
         for root in (out, *shards)
         for _, value in _lines_if_any(root / folder / "failures.jsonl")
         if value["id"] not in rows
     }
-    _tell(out / folder / "failures.jsonl", map(line, sorted(failures.values(), key=lambda failure: failure["number"])))
+    tell(out / folder / "failures.jsonl", map(line, sorted(failures.values(), key=lambda failure: failure["number"])))
     task, method = folder.parts
     told = manifest["tasks"][task]
     told["samples"] = told["samples"] or len(rows)
@@ -103,15 +103,3 @@ def _merge_method(out: Path, shards: Iterable[Path], folder: Path, manifest: Jso
 
 def _lines_if_any(path: Path) -> Iterator[tuple[int, Json]]:
     return lines_of(path) if path.exists() else iter(())
-
-
-def _tell(path: Path, lines: Iterable[bytes]) -> None:
-    if data := b"".join(lines):
-        _write_changed(path, data)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write_changed(path: Path, data: bytes) -> None:
-    if not path.exists() or path.read_bytes() != data:
-        write_whole(path, data)

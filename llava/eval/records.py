@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,6 +58,20 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise storage_error(path, error) from error
         raise
+
+
+def write_changed(path: Path, data: bytes) -> None:
+    """The same, but that a file with this content is not touched."""
+    if not path.exists() or path.read_bytes() != data:
+        write_whole(path, data)
+
+
+def tell(path: Path, lines: Iterable[bytes]) -> None:
+    """A file of lines for people, which is not there when there is nothing to tell; raises `StorageError`."""
+    if data := b"".join(lines):
+        write_changed(path, data)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, Json]]:

@@ -23,7 +23,7 @@ from llava.eval.plan import Plan
 from llava.eval.presets import Preset
 from llava.eval.progress import Progress
 from llava.eval.provenance import Model
-from llava.eval.records import Appender, Book, line, read, scanned, write_whole
+from llava.eval.records import Appender, Book, line, read, scanned, tell
 from llava.eval.rows import measured_of, row_of
 from llava.eval.runner import Job
 from llava.eval.sample import BadRow, OnBad, Sample, Task, strict
@@ -61,7 +61,7 @@ class Shelf:
         self.measured.close()
         self.book.finish()
         if not told:
-            tell(self.folder / "failures.jsonl", list(self.failures.values()))
+            tell(self.folder / "failures.jsonl", map(line, self.failures.values()))
 
     def close(self) -> None:
         """Close all as it is."""
@@ -168,7 +168,7 @@ class Course:
         for shelf in self.shelves.values():
             shelf.finish(told)
         if not told:
-            tell(self.plan.folder / self.task.name / "quarantine.jsonl", [_told(row) for row in self.bad_rows])
+            tell(self.plan.folder / self.task.name / "quarantine.jsonl", (line(_told(row)) for row in self.bad_rows))
 
     def close(self) -> None:
         """Close all files as they are."""
@@ -187,14 +187,6 @@ def export(plan: Plan, course: Course, model: Model) -> list[Path]:
             samples = [sample for _, sample in course.samples]
             written += write_originals(plan.originals, course.task, samples, rows, model.name, ecso=name == "ecso")
     return written
-
-
-def tell(path: Path, values: Sequence[Json]) -> None:
-    """Write JSON lines for people, or remove the file when there is nothing to tell; raises `StorageError`."""
-    if values:
-        write_whole(path, b"".join(map(line, values)))
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _told(row: BadRow) -> Json:
