@@ -64,7 +64,7 @@ def answers_of(row: Json, model: str) -> Answers:
         model=model,
         harmful=row["harmful"],
         draft=draft_of(row) if again else None,
-        caption=_said(row, "caption") if again else None,
+        caption=said_in(row, "caption") if again else None,
         answer_id=hashlib.sha256(f"{model} {row['id']}".encode()).hexdigest()[:22],  # the original's are random, and as long
     )
 
@@ -72,11 +72,18 @@ def answers_of(row: Json, model: str) -> Answers:
 def draft_of(row: Json) -> str | None:
     """A row's first answer, its own or the one that was given; None where the defence made none."""
     given: str | None = row["given"]
-    return _said(row, "answer") if given is None else given
+    return said_in(row, "answer") if given is None else given
 
 
-def _said(row: Json, name: str) -> str | None:
-    return next((step["reply"] for step in reversed(row["steps"]) if step["step"] == name), None)
+def said_in(row: Json, step: str) -> str | None:
+    """A row's last reply in a step; None where it has none."""
+    return next((one["reply"] for one in reversed(row["steps"]) if one["step"] == step), None)
+
+
+def tokens_in(row: Json, name: str) -> int | None:
+    """A row's `prompt_tokens` or `completion_tokens`, of all steps; None where a server did not tell those of every call."""
+    counts = [step[name] for step in row["steps"]]
+    return None if None in counts else sum(counts)
 
 
 def _step(step: Step) -> Json:

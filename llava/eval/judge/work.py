@@ -16,7 +16,7 @@ from llava.eval.judge.modes import QUERY, Mode, named, query_mode
 from llava.eval.judge.reading import Reading
 from llava.eval.provenance import name_of
 from llava.eval.records import read
-from llava.eval.rows import draft_of
+from llava.eval.rows import draft_of, said_in
 from llava.eval.sample import ScoredBy
 from llava.eval.tasks import task as task_named
 
@@ -176,7 +176,7 @@ def _part(row: Json, part: Part) -> str | None:
         return answer
     if part == "draft":
         return draft_of(row) if row["harmful"] is not None else None  # a first answer that nothing checked is the answer
-    return next((step["reply"] for step in reversed(row["steps"]) if step["step"] == "caption"), None)
+    return said_in(row, "caption")
 
 
 def judgment_of(item: Item, judge: str, reading: Reading, prompt_sha256: str) -> Judgment:

@@ -12,6 +12,7 @@ from statistics import fmean, median
 
 from llava.eval.metrics.material import Json, MethodRun
 from llava.eval.metrics.result import Cost
+from llava.eval.rows import tokens_in
 
 PATHS = ("draft", "regenerated", "refusal")
 
@@ -37,8 +38,8 @@ def _cost(path: str, rows: Sequence[Json], run: MethodRun, plain: dict[str, Json
         path=path,
         rows=len(rows),
         calls=fmean(len(row["steps"]) for row in rows),
-        prompt_tokens=_mean([_tokens(row, "prompt_tokens") for row in rows]),
-        completion_tokens=_mean([_tokens(row, "completion_tokens") for row in rows]),
+        prompt_tokens=_mean([tokens_in(row, "prompt_tokens") for row in rows]),
+        completion_tokens=_mean([tokens_in(row, "completion_tokens") for row in rows]),
         timed=len(timed),
         seconds=fmean(timed.values()) if timed else None,
         seconds_median=median(timed.values()) if timed else None,
@@ -48,13 +49,8 @@ def _cost(path: str, rows: Sequence[Json], run: MethodRun, plain: dict[str, Json
     )
 
 
-def _tokens(row: Json, name: str) -> int | None:
-    counts = [step[name] for step in row["steps"]]
-    return None if None in counts else sum(counts)
-
-
 def _all(row: Json) -> int | None:
-    put, made = _tokens(row, "prompt_tokens"), _tokens(row, "completion_tokens")
+    put, made = tokens_in(row, "prompt_tokens"), tokens_in(row, "completion_tokens")
     return None if put is None or made is None else put + made
 
 

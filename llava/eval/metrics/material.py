@@ -18,7 +18,7 @@ from llava.eval.judge.panel import with_panel
 from llava.eval.judge.work import answers
 from llava.eval.manifest import read_manifest
 from llava.eval.records import lines_of
-from llava.eval.rows import draft_of
+from llava.eval.rows import draft_of, said_in
 from llava.eval.sample import Task
 from llava.eval.tasks import task as task_named
 
@@ -53,7 +53,7 @@ class Item:
             return self.answer
         if part == "draft":
             return draft_of(self.row)
-        return next((step["reply"] for step in reversed(self.row["steps"]) if step["step"] == part), None)
+        return said_in(self.row, part)
 
     def is_about(self, one: Judgment) -> bool:
         """Whether a judgment is of this sample's text as it is now."""

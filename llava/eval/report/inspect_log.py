@@ -20,6 +20,7 @@ from llava.eval.metrics.material import Item, MethodRun, TaskRun
 from llava.eval.metrics.result import Measured, Outcome
 from llava.eval.report.material import Material
 from llava.eval.report.words import STEPS
+from llava.eval.rows import tokens_in
 
 Json = dict[str, Any]
 FORMAT = 2
@@ -125,6 +126,7 @@ def _sample(material: Material, task: TaskRun, run: MethodRun, item: Item, told:
     measured = run.measured.get(item.id, {})
     seconds = [step.get("seconds") for step in measured.get("steps", [])]
     model = material.model
+    usage = _usage(tokens_in(row, "prompt_tokens"), tokens_in(row, "completion_tokens"))
     asked = [{"role": "user", "text": row["question"], "images": list(row["images"])[:1] if row["picture"] else []}]
     question = _messages(asked, material.pictures.urls, place)
     answer = {"id": _name(place, "answer"), "role": "assistant", "content": row["answer"], "source": "generate", "model": model}
@@ -147,18 +149,15 @@ def _sample(material: Material, task: TaskRun, run: MethodRun, item: Item, told:
         "metadata": {**about, "p_harmful": measured.get("p_harmful"), "undecided": {o.judge: o.reason for o in told if o.value is None}},
         "store": {},
         "events": events,
-        "model_usage": _usage(model, row["steps"]),
+        "model_usage": {} if usage is None else {model: usage},
         "total_time": measured.get("seconds"),
         "attachments": {},
     }
 
 
-def _usage(model: str, steps: Sequence[Json]) -> Json:
-    """Tokens of all steps; nothing where a server does not tell them."""
-    put, made = ([step[name] for step in steps] for name in ("prompt_tokens", "completion_tokens"))
-    if None in put or None in made:
-        return {}
-    return {model: {"input_tokens": sum(put), "output_tokens": sum(made), "total_tokens": sum(put) + sum(made)}}
+def _usage(put: int | None, made: int | None) -> Json | None:
+    """Tokens; None where a server does not tell them."""
+    return None if put is None or made is None else {"input_tokens": put, "output_tokens": made, "total_tokens": put + made}
 
 
 def _score(one: Outcome, answer: str) -> Json:
@@ -169,12 +168,11 @@ def _score(one: Outcome, answer: str) -> Json:
 def _events(step: Json, place: int, name: str, told: tuple[str, float | None, str], pictures: Mapping[str, str]) -> list[Json]:
     """A step as a span with one call of the model in it."""
     model, seconds, begun = told
-    put, made = step["prompt_tokens"], step["completion_tokens"]
     said = {"id": _name(name, "reply"), "role": "assistant", "content": step["reply"], "source": "generate", "model": model}
     stop = "max_tokens" if step["finish_reason"] == "length" else "stop"
     output: Json = {"model": model, "choices": [{"message": said, "stop_reason": stop}], "completion": step["reply"], "time": seconds}
-    if put is not None and made is not None:
-        output["usage"] = {"input_tokens": put, "output_tokens": made, "total_tokens": put + made}
+    if (usage := _usage(step["prompt_tokens"], step["completion_tokens"])) is not None:
+        output["usage"] = usage
     sampling = step["sampling"]
     config = {
         "temperature": sampling["temperature"],

@@ -10,6 +10,7 @@ from llava.errors import UserError
 from llava.eval.metrics.material import Item, MethodRun
 from llava.eval.metrics.result import Outcome
 from llava.eval.report.material import Material
+from llava.eval.rows import tokens_in
 
 Json = dict[str, Any]
 
@@ -53,9 +54,7 @@ def _rows(material: Material) -> Iterator[Json]:
 
 def _row(one: Outcome, item: Item, run: MethodRun) -> Json:
     row: Json = item.row or {}
-    steps = row.get("steps", [])
     measured = run.measured.get(one.id, {})
-    put, made = ([step[name] for step in steps] for name in ("prompt_tokens", "completion_tokens"))
     return {
         "task": one.task,
         "method": one.method,
@@ -76,9 +75,9 @@ def _row(one: Outcome, item: Item, run: MethodRun) -> Json:
         "released": row.get("released"),
         "p_harmful": measured.get("p_harmful"),
         "seconds": measured.get("seconds"),
-        "calls": len(steps),
-        "prompt_tokens": None if None in put else sum(put),
-        "completion_tokens": None if None in made else sum(made),
+        "calls": len(row["steps"]) if row else None,
+        "prompt_tokens": tokens_in(row, "prompt_tokens") if row else None,
+        "completion_tokens": tokens_in(row, "completion_tokens") if row else None,
         "verdict": one.verdict,
         "value": one.value,
         "first_verdict": one.first,

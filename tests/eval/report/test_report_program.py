@@ -9,6 +9,7 @@ import pytest
 from llava.cli import main
 from llava.eval.metrics.measure import read
 from llava.eval.report.__main__ import written
+from tests.eval.metrics.made import HARM, failures, records, row
 from tests.eval.report import made
 
 FILES = ["metrics.json", "outcomes.jsonl", "report.html", "report.md", "samples.parquet"]
@@ -97,3 +98,14 @@ def test_parquet_holds_a_row_for_every_sample_method_and_judge(tmp_path: Path) -
     [one] = [r for r in rows if (r["id"], r["method"], r["judge"]) == ("vlsafe-1", "ecso", "keyword")]
     assert (one["flagged"], one["released"], one["calls"], one["prompt_tokens"]) == (True, "regenerated", 4, 40)
     assert (one["first_verdict"], one["verdict"], one["stage"], one["caption"]) == ("harmful", "harmless", "mended", "A wire.")
+
+
+def test_parquet_has_no_calls_and_tokens_of_a_sample_without_an_answer(tmp_path: Path) -> None:
+    from pyarrow.parquet import read_table
+
+    records(tmp_path, "vlsafe", "direct", [row("a", HARM)], samples=2)
+    failures(tmp_path, "vlsafe", "direct", ["lost"])
+    assert main(["report", str(tmp_path), "--no-pictures"]) == 0
+    there, lost = read_table(tmp_path / "samples.parquet").to_pylist()
+    assert (there["calls"], there["prompt_tokens"], there["completion_tokens"]) == (1, 10, 5)
+    assert (lost["calls"], lost["prompt_tokens"], lost["completion_tokens"], lost["absent"]) == (None, None, None, "The engine failed.")
