@@ -1,4 +1,4 @@
-"""How long the server keeps what a visitor has on a page, and what a page is told that outlived it. Knows no page."""
+"""What a page is told that outlived what the server kept of it (`visits` says how long that is). Knows no page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 import gradio as gr
 
 from llava.errors import UserError
-
-SECONDS = 3600.0  # after which a page that was left is forgotten
 
 _LOST = "The conversation of this page is no longer kept on the server: ask again, and a new one begins."
 

@@ -110,6 +110,21 @@ def test_what_a_page_left_behind_is_forgotten(kind: str, monkeypatch: pytest.Mon
     asyncio.run(main())
 
 
+def test_a_page_that_is_shown_is_never_forgotten(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits, "FORGOTTEN", -1.0)
+
+    async def main() -> None:
+        async with served(PAGES[kind], ScriptedEngine(SAID)) as page, visitor(page.url) as one:
+            queue, values, watched = held(page)
+            await one.load()
+            (await one.client.post("/gradio_api/queue/join", json=staying(one))).raise_for_status()
+            await until(lambda: len(queue) == 0 and sum(job is not None for job in queue.active_jobs) == 1, PATIENCE)
+            watched.sweep()
+            assert one.session in values.session_data
+
+    asyncio.run(main())
+
+
 def test_a_page_makes_room_for_another_one_only_when_it_was_left(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visits, "VISITORS", 2)
 

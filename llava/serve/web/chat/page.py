@@ -50,7 +50,7 @@ class ChatPage:
     def blocks(self) -> gr.Blocks:
         """The page."""
         with gr.Blocks(title="LLaVA chat", analytics_enabled=False, fill_width=True) as blocks:
-            self.session = gr.State(Session(), time_to_live=kept.SECONDS, delete_callback=Session.clear)
+            self.session = gr.State(Session(), delete_callback=Session.clear)
             if not self._settings.embed:
                 header("LLaVA chat", "Ask a vision-language model about pictures, with a guard before its answers.")
             with gr.Row(elem_classes="chat-columns"):

@@ -51,7 +51,7 @@ class EcsoPage:
     def blocks(self) -> gr.Blocks:
         """The page."""
         with gr.Blocks(title="ECSO", analytics_enabled=False, fill_width=True) as blocks:
-            self.desk = gr.State(Desk(), time_to_live=kept.SECONDS, delete_callback=Desk.start_over)
+            self.desk = gr.State(Desk(), delete_callback=Desk.start_over)
             if not self._settings.embed:
                 header(TITLE, LINE)
             with gr.Row(elem_classes="ecso-columns"):
