@@ -205,6 +205,22 @@ def test_a_question_that_waits_can_be_stopped() -> None:
     run(main)
 
 
+def test_a_question_whose_answer_cannot_begin_is_let_go_and_can_be_asked_again() -> None:
+    async def main() -> None:
+        session, engine = Session(), ScriptedEngine({"answer": "Yes."})
+        session.ask("What?", (), asking(engine, guarded=False))
+        session.give_up()
+        assert (session.turns[0].state, session.busy, engine.seen) == ("failed", False, [])
+        assert "press Regenerate" in view.past(session)
+        session.again(asking(engine, guarded=False))
+        assert [_ async for _ in session.answer()]
+        assert session.turns[0].answer == "Yes."
+        session.give_up()  # nothing waits
+        assert session.turns[0].state == "answered"
+
+    run(main)
+
+
 def test_clearing_forgets_everything_and_ends_the_answer() -> None:
     async def main() -> None:
         session = Session()

@@ -195,6 +195,26 @@ def test_one_visitors_questions_leave_places_for_others(kind: str, keyed: bool, 
     asyncio.run(main())
 
 
+def test_a_chat_whose_question_found_no_place_says_so_and_goes_on() -> None:
+    async def main() -> None:
+        async with served(PAGES["chat"], ScriptedEngine(SAID)) as page, visitor(page.url) as one:
+            _, _, watched = held(page)
+            await one.load()
+            places, watched._asked = watched._asked, 0
+            await one.press("send", question="Who finds no place?")
+            assert "questions from here are being answered" in one.problems.pop()
+            assert "not put to the model: press Regenerate" in one.shown["past"]
+            watched._asked = places
+            await one.press("again")
+            assert "A cat." in one.shown["past"]
+            assert "not put to the model" not in one.shown["past"]
+            await one.press("send", question="And who finds one?")
+            assert one.shown["past"].count("A cat.") == 2
+            assert one.problems == []
+
+    asyncio.run(main())
+
+
 def test_a_visitor_is_an_address_and_a_key_that_was_looked_at() -> None:
     def who(host: str, key: str = "", keyed: bool = False) -> str:
         headers = [(b"authorization", f"Bearer  {key}".encode())] if key else []

@@ -58,12 +58,19 @@ class Visitor:
         return await self.client.post("/gradio_api/queue/join", json=self.body(name, event, **values))
 
     async def _run(self, row: dict[str, Any]) -> None:
+        """An event, and what follows on it: gradio's script does other things after one that failed, or was refused, than after others."""
+        before = len(self.problems)
         joined = await self.client.post("/gradio_api/queue/join", json=self.request(row))
-        joined.raise_for_status()
-        await self._until_done(joined.json()["event_id"], row)
-        for following in self.rows:
-            if following.get("trigger_after") == row["id"]:
-                await self._run(following)
+        if joined.is_success:
+            await self._until_done(joined.json()["event_id"], row)
+        else:
+            self.problems.append(joined.json()["detail"])
+        failed = len(self.problems) > before
+        following = [each for each in self.rows if each.get("trigger_after") == row["id"] and each["trigger_only_on_failure"] == failed]
+        if not following:
+            joined.raise_for_status()
+        for each in following:
+            await self._run(each)
 
     async def _until_done(self, event_id: str, row: dict[str, Any]) -> None:
         async with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:

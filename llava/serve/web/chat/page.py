@@ -102,6 +102,7 @@ class ChatPage:
             many = {"concurrency_id": "answers", "concurrency_limit": self._settings.concurrency}
             answered = asked.then(self._answer, inputs=[self.session], outputs=[self.running], **EVENT, **many)
             answered.then(self._draw, inputs=[self.session], **quick)
+            answered.failure(self._unanswered, inputs=[self.session], **quick)  # after a failure gradio's script does nothing of `then`
         self.stop.click(self._stop, inputs=[self.session], **quick)
         self.clear.click(self._clear, inputs=[self.session], **quick)
         for button, kind in ((self.good, "upvote"), (self.bad, "downvote"), (self.flag, "flag")):
@@ -132,6 +133,11 @@ class ChatPage:
                 yield view.running(session)
 
     async def _draw(self, session: Session) -> Values:
+        return self._state(session)
+
+    async def _unanswered(self, session: Session) -> Values:
+        """The answer's event failed: it found no place, for example, which the browser has told by itself."""
+        session.give_up()
         return self._state(session)
 
     async def _stop(self, session: Session) -> Values:

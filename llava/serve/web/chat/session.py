@@ -31,6 +31,7 @@ from llava.serve.web.words import failure
 Look = Callable[[Sequence[str]], tuple[Image, ...]]
 
 MOST_TURNS = LIMITS.messages // 2
+UNBEGUN = "The question was not put to the model: press Regenerate to ask it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,12 @@ class Session:
             self._asked.turn.state = "stopped"
             self._asked = None
         self._running.stop()
+
+    def give_up(self) -> None:
+        """Let go of a question that still waits, and will not be answered: it failed before its answer began."""
+        if self._asked is not None:
+            self._asked.turn.state, self._asked.turn.problem = "failed", UNBEGUN
+            self._asked = None
 
     def clear(self) -> None:
         """Forget all turns; the running answer ends."""
