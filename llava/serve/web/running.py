@@ -26,6 +26,11 @@ class Running:
         """Whether there is work."""
         return self._task is not None
 
+    def check_free(self) -> None:
+        """Raise `UserError` while there is work."""
+        if self._task is not None:
+            raise UserError("A step is running: stop it first.")
+
     def stop(self) -> None:
         """End the work, if there is any."""
         if self._task is not None:
@@ -35,8 +40,7 @@ class Running:
         """Do `work`, which calls what it is given whenever something changed; yields when it is time to draw. The last item, True where it
         was stopped, comes when nothing runs any more. Closing the generator stops the work. Raises what `work` raises, and `UserError`
         while other work goes on."""
-        if self._task is not None:
-            raise UserError("A step is running: stop it first.")
+        self.check_free()
         changed = asyncio.Event()
         self._task = task = asyncio.create_task(work(changed.set))
         task.add_done_callback(lambda _: changed.set())

@@ -6,6 +6,7 @@ step with another reply.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,8 @@ class Desk:
 
     `history`: earlier turns; `ask`: the question, with them; `given`: an answer that the visitor wrote in place of the model's; `steps`:
     those that are done; `outcome`: what is released, once nothing is left to do; `now` and `said`: the running step and its text so far;
-    `product`: show what a guarded service's user would see, and nothing else; `previews`: image's hash -> a small copy as a data URL.
+    `product`: show what a guarded service's user would see, and nothing else; `previews`: image's hash -> a small copy as a data URL;
+    `asking`: held while a question is made ready, so that of two the one that came first begins.
     """
 
     history: tuple[Message, ...] = ()
@@ -56,6 +58,7 @@ class Desk:
     product: bool = False
     previews: dict[str, str] = field(default_factory=dict)
     running: Running = field(default_factory=Running)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def busy(self) -> bool:
@@ -91,8 +94,7 @@ class Desk:
 
     def begin(self, question: str, images: tuple[Image, ...], method: Method, model: str) -> None:
         """A question, after the earlier turns; raises `UserError`."""
-        if self.busy:
-            raise UserError("A step is running: stop it first.")
+        self.running.check_free()
         ask = Chat((*self.history, Message("user", check_text("question", question), images)))
         check_size(ask)
         self._clear()

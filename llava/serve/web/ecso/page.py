@@ -92,9 +92,10 @@ class EcsoPage:
         desk: Desk = values[self.desk]
         try:
             example = EXAMPLES[int(event.example)]
-            if not desk.busy:
+            async with desk.asking:
+                desk.running.check_free()
                 desk.start_over()
-            name, image = self._pictures.add(example.path.read_bytes())
+                name, image = self._pictures.add(example.path.read_bytes())
         except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence
             desk.problem = failure(error)
             yield self._drawn(desk)
@@ -110,12 +111,13 @@ class EcsoPage:
         desk: Desk = values[self.desk]
         desk.product = values[self.form.view] == PRODUCT
         try:
-            kept.check(values[self.begun], desk.begun)
-            images = self._pictures.get(picker_ids(values[self.form.picker]))
-            model, engine = await self._models.chosen(values[self.form.models.dropdown])
-            previews = await asyncio.to_thread(view.previews, images)
-            desk.begin(values[self.form.question] or "", images, self._method(values), model)  # no await from here on until it runs
-            desk.keep(previews)
+            async with desk.asking:
+                kept.check(values[self.begun], desk.begun)
+                images = self._pictures.get(picker_ids(values[self.form.picker]))
+                model, engine = await self._models.chosen(values[self.form.models.dropdown])
+                previews = await asyncio.to_thread(view.previews, images)
+                desk.begin(values[self.form.question] or "", images, self._method(values), model)  # no await from here on until it runs
+                desk.keep(previews)
         except Exception as error:  # noqa: BLE001 - the same
             desk.problem = failure(error)
             yield self._drawn(desk)
