@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Mapping
 
+from llava.ecso.text import printable
 from llava.errors import (
     ContextTooLong,
     EngineClosed,
@@ -85,6 +86,9 @@ def answer_failed(error: Exception) -> Refusal:
 
 
 def report(step: str, error: Exception, request_id: str) -> None:
-    """One line for those who run the gateway. An error of ours is a sentence without texts of users; of another only its kind is told."""
+    """One line for those who run the gateway. An error of ours is a sentence without texts of users; of another only its kind is told.
+
+    A worker may have written the sentence: what it says must not move anybody's cursor.
+    """
     said = str(error) if isinstance(error, LlavaError) else type(error).__name__
-    log.warning("%s: step %s failed: %s", request_id, step, " ".join(said.split()))
+    log.warning("%s: step %s failed: %s", request_id, step, printable(" ".join(said.split())))

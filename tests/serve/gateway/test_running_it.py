@@ -96,6 +96,13 @@ def test_a_check_that_can_never_work_is_not_repeated_by_the_client() -> None:
     assert asked == ["answer", "check"]
 
 
+def test_a_failure_is_one_line_of_the_log_whoever_wrote_its_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    with gateway({"answer": EngineError("down\nERROR all is lost\x1b[2J\u202e")}) as running:
+        running.post("/v1/chat/completions", chat())
+    (line,) = [record.getMessage() for record in caplog.records if "step answer failed" in record.getMessage()]
+    assert line.endswith("step answer failed: down ERROR all is lost\ufffd[2J\ufffd")
+
+
 def test_the_counters_add_up() -> None:
     def script(call: Call) -> Line:
         return Reply(str(HARMFUL[call.step]), prompt_tokens=10, completion_tokens=3)
