@@ -9,7 +9,7 @@ from typing import Any
 from llava.eval.metrics.material import MethodRun, TaskRun
 
 # What two methods that stand side by side should have in common; the rest is what they are compared for.
-COMMON = ("model", "data", "task options", "preset", "sampling", "first answers")
+COMMON = ("model", "data", "task options", "preset", "sampling")
 
 
 def deciding(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +44,10 @@ def unlike(task: TaskRun, run: MethodRun) -> Iterator[str]:
     for name, (ours, theirs) in differences(first.header, run.header).items():
         if name in COMMON:
             yield f"{run.method} and {first.method} cannot be compared: the {name} of the one is {theirs}, of the other {ours}."
+    answers = {row["id"]: row["answer"] for row in first.rows if first.method == "direct"}
+    given = {row["id"]: row["given"] for row in run.rows if row["given"] is not None and row["id"] in answers}
+    if strange := sum(answers[name] != draft for name, draft in given.items()):
+        yield f"{run.method} and direct cannot be compared: {strange} of {len(given)} given first answers are not those of direct."
 
 
 def _apart(ours: Any, theirs: Any) -> tuple[Any, Any]:
