@@ -223,20 +223,22 @@ def test_a_further_question_goes_on_from_the_released_answer() -> None:
 
 @dataclass
 class Held:
-    """A moderator that says no."""
+    """A moderator that says no, after a while."""
 
     async def check(self, text: str) -> None:
+        await asyncio.sleep(0.3)
         raise UserError("This question is not allowed.")
 
 
 def test_a_question_that_is_moderated_is_not_asked() -> None:
-    desk, engine = begun(), ScriptedEngine(HARMFUL)
+    desk, engine, told = begun(), ScriptedEngine(HARMFUL), []
 
     async def work() -> None:
         async for _ in desk.run(engine, moderator=Held()):  # type: ignore[arg-type]
-            pass
+            told.append(view.notice(desk))
 
     asyncio.run(work())
+    assert any("The question is being moderated" in notice for notice in told)
     assert engine.seen == []
     assert desk.problem.startswith("This question is not allowed.")
 

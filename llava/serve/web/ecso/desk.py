@@ -161,6 +161,7 @@ class Desk:
             raise UserError("There is no question yet.")
         if moderator is not None and not self.steps:
             self.now = "moderation"
+            changed()
             await moderator.check(self.ask.question)
         async with aclosing(events(self.method, self.ask, engine, self.given, self.steps)) as happening:
             async for event in happening:
