@@ -1,6 +1,6 @@
 import json
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,9 @@ import pytest
 from llava.bench.flows import Flow
 from llava.bench.mini import Mini
 from llava.bench.probes import Check, Decode
-from llava.bench.report import COLUMNS, chart, medians, table, write
+from llava.bench.report import COLUMNS, chart, data, medians, table, write
 from llava.bench.soak import Soak
+from llava.eval.records import StorageError
 
 FLOW = Flow(
     way="engine",
@@ -82,3 +83,23 @@ def test_files_are_written_whole_and_the_chart_only_where_there_is_one(tmp_path:
     write(tmp_path / "a" / "b", "engine", {"x": 2}, "<svg/>")
     assert json.loads((tmp_path / "a" / "b" / "engine.json").read_text()) == {"x": 2}
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["engine.json", "engine.svg"]
+
+
+def test_a_disk_that_takes_no_figures_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"engine\.json cannot be written: Not a directory"):
+        write(tmp_path / "file" / "bench", "engine", {"x": 1})
+
+
+def test_data_are_plain_json_whatever_a_plan_holds() -> None:
+    @dataclass
+    class Found:
+        plan: Path
+        rounds: list[Check]
+
+        def medians(self) -> dict[str, list[Check]]:
+            return {"check": self.rounds}
+
+    check = RECORDS[1]
+    assert isinstance(check, Check)
+    assert data(Found(Path("a/b"), [check])) == {"plan": "a/b", "rounds": [asdict(check)], "medians": {"check": [asdict(check)]}}
