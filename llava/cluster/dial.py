@@ -31,13 +31,14 @@ def new_client(deadlines: Deadlines, headers: Mapping[str, str]) -> httpx2.Async
     headers = {"accept-encoding": "identity", **headers}
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
     return httpx2.AsyncClient(
-        headers=dict(headers), timeout=timeout, limits=limits, verify=_certificates(), trust_env=False, follow_redirects=False
+        headers=dict(headers), timeout=timeout, limits=limits, verify=certificates(), trust_env=False, follow_redirects=False
     )
 
 
 @lru_cache
-def _certificates() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reading them takes long enough to be felt
+def certificates() -> ssl.SSLContext:
+    """The authorities that this machine trusts; read once, for that takes long enough to be felt."""
+    return ssl.create_default_context()
 
 
 def worker_address(text: object) -> str:

@@ -15,12 +15,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx2
 
 from llava import __version__
+from llava.cluster.dial import certificates
 from llava.errors import UserError
 from llava.image import MAX_BYTES
 from llava.serve.gateway.tasks import together
@@ -148,7 +148,7 @@ class Fetcher:
         extensions = {"sni_hostname": origin.host, "timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._remote.seconds / 2)}
         # A transport and no client: it follows nothing, keeps nothing and logs no address. A new one for each image: a connection is for
         # one host's certificate, and two hosts may have the same address.
-        async with httpx2.AsyncHTTPTransport(verify=self._remote.tls or _certificates(), trust_env=False) as transport:
+        async with httpx2.AsyncHTTPTransport(verify=self._remote.tls or certificates(), trust_env=False) as transport:
             response = await transport.handle_async_request(httpx2.Request("GET", url, headers=headers, extensions=extensions))
             try:
                 return await _body(response, budget)
@@ -199,11 +199,6 @@ def _is_in(address: Address, networks: Sequence[Network]) -> bool:
 
 def _failed(reason: str, where: str) -> Refusal:
     return Refusal(400, f"The image could not be fetched: {reason}.", code="image_fetch_failed", param=where)
-
-
-@lru_cache
-def _certificates() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reading them takes long enough to be felt
 
 
 def _origin(text: str) -> Origin:
