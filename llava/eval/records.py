@@ -23,6 +23,7 @@ Json = dict[str, Any]
 FORMAT = 1
 SYNC_SECONDS = 5.0  # at most this much of a run is lost when the machine itself loses power
 _HEADER = "llava_records"
+_OF_DATA = ("task.samples ", "data.")  # what of a header no option decides
 _PASSING = ("versions", "git")  # in a header, but no reason not to go on with its file
 
 
@@ -265,8 +266,13 @@ def check_same(path: Path, there: Json, wanted: Json) -> None:
     changed += [key for key in there if key not in wanted and key not in _PASSING]
     if changed:
         which = _first_difference(changed[0], there.get(changed[0]), _plain(wanted.get(changed[0])))
-        what_to_do = "Record elsewhere (another --out or --answers-file), or give the same options and files."
-        raise UserError(f"{path} was made with another configuration: {which}. {what_to_do}")
+        other_data = which.startswith(_OF_DATA)
+        what_to_do = (
+            "Files or pictures of the benchmark came, went or changed since: put them back" if other_data else "Give the same options"
+        )
+        raise UserError(
+            f"{path} was made with another configuration: {which}. {what_to_do}, or record elsewhere (another --out or --answers-file)."
+        )
 
 
 def _plain(value: Any) -> Any:

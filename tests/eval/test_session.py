@@ -131,7 +131,9 @@ def test_another_configuration_does_not_mix_with_the_records(data: Path, whole: 
 
 
 def test_other_data_do_not_mix_with_the_records(data: Path, whole: Path, server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"task.samples is 12 there and 5 now"):
+    with pytest.raises(
+        UserError, match=r"task.samples is 12 there and 5 now\. Files or pictures of the benchmark came, went or changed since"
+    ):
         evaluate(plan(vlsafe(tmp_path, 5), whole, server.url))
 
 
