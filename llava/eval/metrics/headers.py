@@ -17,7 +17,7 @@ def deciding(header: Mapping[str, Any]) -> dict[str, Any]:
     method, policy = header["method"], header["method"]["policy"]
     return {
         "model": header["model"],
-        "data": (header.get("data") or {}).get("sha256"),
+        "data": header["data"].get("sha256"),
         "task options": header["task"]["options"],
         "preset": method.get("preset"),
         "prompts": method.get("prompts_sha256"),

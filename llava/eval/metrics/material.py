@@ -24,8 +24,10 @@ from llava.eval.tasks import task as task_named
 
 Json = dict[str, Any]
 Series = tuple[str, str]  # judge, family of modes
-# What scoring reads of a row.
-ROW = {"id", "number", "category", "mode", "group", "question", "answer", "harmful", "released", "given", "steps", "meta"}
+# What scoring and the report read of a header and of a row.
+HEADER = {"task", "method", "model", "data", "versions", "git"}
+ROW = {"id", "number", "category", "mode", "group", "question", "prompt", "answer", "harmful", "released", "given", "steps", "meta"}
+ROW |= {"picture", "images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +173,15 @@ def _task(name: str, paths: list[Path], told: Mapping[str, Any]) -> TaskRun:
 
 
 def _recorded(path: Path) -> tuple[Json, list[Json]]:
-    """A records file whose header and rows have all that scoring reads; raises `UserError`."""
+    """A records file whose header and rows have all that is read of them; raises `UserError`."""
     header, rows = answers(path)
     try:
-        known = isinstance(header["task"]["options"], dict) and isinstance(header["method"]["policy"], dict)
-        known = known and isinstance(header["task"]["samples"], int) and {"model", "versions"} <= header.keys()
+        parts = (header["task"]["options"], header["method"]["policy"], header["model"], header["data"], header["versions"])
+        known = header.keys() >= HEADER and isinstance(header["task"]["samples"], int) and all(isinstance(one, dict) for one in parts)
     except (KeyError, TypeError):
         known = False
     if not known:
-        raise UserError(f"{path} has another header than `llava eval` writes: its task, method, model or versions are missing.")
+        raise UserError(f"{path} has another header than `llava eval` writes: its {', '.join(sorted(HEADER))} are not all there.")
     for row in rows:
         if not row.keys() >= ROW or not isinstance(row["answer"], str) or not isinstance(row["steps"], list):
             raise UserError(f"{path} has a row that is no record of `llava eval` (id {row.get('id')!r}): remove that line.")

@@ -74,6 +74,9 @@ def test_a_folder_without_records_is_a_sentence(tmp_path: Path) -> None:
     [
         (("policy", "polity"), "another header than `llava eval` writes"),
         (('"options": {}', '"options": []'), "another header"),
+        (('"git": null', '"got": null'), "another header"),
+        (('"model": {', '"model": 1, "x": {'), "another header"),
+        (('"images": {}, ', ""), r"no record of `llava eval` \(id 'a'\)"),
         (('"answer": "Yes"', '"antwort": "Yes"'), r"no record of `llava eval` \(id 'a'\)"),
         (('"answer": "Yes"', '"answer": 7'), "no record of `llava eval`"),
         (('"name": "mme"', '"name": "nome"'), "Unknown task 'nome'"),
