@@ -55,7 +55,9 @@ def run(out: Path, rows: Sequence[Json], task: str = "vlsafe", method: str = "di
         "method": {"defence": method, "policy": {"name": "paper", "rule": "bare-yes", "threshold": None}},
         "task": {"name": task, "options": options, "samples": len(rows)},
         "model": {"target": "models/tiny"},
+        "data": {},
         "versions": {},
+        "git": None,
     }
     book = Book(out / task / method / "records.jsonl", header)
     for one in rows:
