@@ -93,6 +93,8 @@ class Talk:
         except LlavaError as error:
             self._fail(str(error))
         except KeyboardInterrupt:  # beside an answer, where `_ask` takes it
+            if not self.terminal.interactive:
+                raise  # as between two lines: a moment earlier or later is the same to whoever sent it
             self.terminal.remark("\nStopped.")
 
     def _fail(self, sentence: str) -> None:
