@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import gradio as gr
-from gradio import queueing, route_utils, routes
+from gradio import queueing, route_utils, routes, utils
 
 from llava.serve.refusal import place
 
@@ -27,6 +27,15 @@ class _Quiet:
             log.error("%s at %s", type(error).__name__, place(error))
 
 
+def _edits(old: Any, new: Any) -> list[tuple[str, list[str], Any]]:
+    """In place of `utils.diff`, for pieces of one answer: what changed, in whole values. A longer text is told by what it has more."""
+    if old == new:
+        return []
+    if isinstance(old, str) and isinstance(new, str) and new.startswith(old):
+        return [("append", [], new[len(old) :])]
+    return [("replace", [], new)]
+
+
 def tame(blocks: gr.Blocks) -> None:
     """After mounting."""
     blocks.has_launched = True  # else gradio does not look whether a path that it is given may be read
@@ -34,5 +43,8 @@ def tame(blocks: gr.Blocks) -> None:
     blocks._queue.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # else a table of all events' times is computed anew after each one
     # else it looks for the model in a list that it lost with the session, and refuses in words of its own; `Models.chosen` looks itself
     gr.Dropdown.preprocess = lambda self, payload: payload
+    # else an edit reaches into a value, and the script in the browser makes it in the same object that it was told before and may not have
+    # shown yet: a text or a button that one message changes and the next one leaves alone would stay as it was
+    utils.diff = _edits
     for module in (queueing, routes, route_utils):
         module.traceback = _Quiet

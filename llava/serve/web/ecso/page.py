@@ -71,12 +71,10 @@ class EcsoPage:
         slow = EVENT | {"inputs": {self.desk, self.begun, *form.inputs, *texts}, "outputs": drawn, "trigger_mode": "once"}
         slow |= {"concurrency_id": "answers", "concurrency_limit": self._settings.concurrency}
         quick = EVENT | {"inputs": {self.desk, form.view}, "outputs": drawn, "concurrency_limit": None}
-        runs = [gr.on([form.all.click, form.question.submit], partial(self._running, None), js=THEN_LOOK, **slow)]
-        runs.append(form.examples.click(self._run_example, **slow))
+        gr.on([form.all.click, form.question.submit], partial(self._running, None), js=THEN_LOOK, **slow)
+        form.examples.click(self._run_example, **slow)
         for name in ORDER:
-            runs.append(work.panels[name].button.click(partial(self._running if name == "answer" else self._step, name), **slow))
-        for run in runs:  # a text that grows fast can overtake its end in the browser: the end is drawn once more
-            run.then(self._look, **quick)
+            work.panels[name].button.click(partial(self._running if name == "answer" else self._step, name), **slow)
         for name in EDITABLE:
             edited = quick | {"inputs": {self.desk, *texts}, "trigger_mode": "always_last"}
             said = work.panels[name].said  # a mouse can paste without a key: then only the leaving tells
@@ -233,12 +231,16 @@ class EcsoPage:
         }
 
     def _text_drawn(self, desk: Desk) -> Values:
-        """The panel whose text grows."""
+        """The panel whose text grows; as a text alone, of which only what is new travels."""
         name = panel_of(desk.now) if desk.now in view.SAYING and not desk.product else None
-        return {self.desk: desk} if name is None else {self.work.panels[name].said: self._said(desk, name)}
+        return {self.desk: desk} if name is None else {self.work.panels[name].said: _text(desk, name)}
 
     def _said(self, desk: Desk, name: str) -> Any:
         if name == "check":
-            return view.verdict(desk)
+            return _text(desk, name)
         can_edit = name in EDITABLE and not desk.busy and bool(view.text(desk, name))
         return gr.update(value=view.text(desk, name), interactive=can_edit)
+
+
+def _text(desk: Desk, name: str) -> str:
+    return view.verdict(desk) if name == "check" else view.text(desk, name)
