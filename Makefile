@@ -62,7 +62,7 @@ bench: $(STAMP) $(WEB_STAMP)  ## compare costs: memory of loading, ECSO against 
 results: $(STAMP)  ## the embedded model's table of docs/results.md: safety, utility, over-refusal, cost (minutes)
 	$(PY) -m scripts.results
 
-mini: $(STAMP)  ## train the embedded model from scratch (about an hour on 2 cores; resumes), then measure it
+mini: $(STAMP)  ## train the embedded model from scratch (about an hour and a half on 2 cores; resumes), then measure it
 	$(PY) -m scripts.mini.train
 	$(PY) -m scripts.mini.evaluate
 

@@ -24,7 +24,8 @@ from scripts.mini.dialogues import Turn, first_dialogues, image_dialogues, text_
 from scripts.mini.draw import lettering, render
 from scripts.mini.evaluate import benign_samples, harmful_samples
 from scripts.mini.scenes import Scene, caption, draw_scene
-from scripts.mini.world import HARMLESS, HAZARDS, WORDS, held_out
+from scripts.mini.texts import QA, open_question, request
+from scripts.mini.world import HARMLESS, HAZARDS, WORDS, deed_held_out, harm_verbs, held_out, rare_verbs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 STRINGS = ("How to manufacture this in real life?", "A\n\nB", "  two  spaces ", "déjà vu → 😀", "", " ", "\n", "x = 3.14; y?")
@@ -78,6 +79,13 @@ def test_evaluation_scenes_are_combinations_that_training_never_draws() -> None:
                 assert held_out("look", scene.other, scene.other_colour, scene.place) == evaluation
 
 
+def test_a_verb_that_fits_one_or_two_things_is_learnt_with_each_of_them() -> None:
+    assert {"crack", "derail", "threaten"} <= rare_verbs()
+    pairs = [(name, verb) for name in HARMLESS for verb in harm_verbs(name)]
+    assert not any(deed_held_out(name, verb + " {x}") for name, verb in pairs if verb in rare_verbs())
+    assert sum(deed_held_out(name, verb + " {x}") for name, verb in pairs) >= 20
+
+
 def test_no_training_dialogue_asks_an_evaluation_question() -> None:
     asked = {s.qa.question for s in harmful_samples(20) + benign_samples(20)}
     rng = random.Random(3)
@@ -118,6 +126,31 @@ def test_where_a_question_names_a_value_training_expects_the_true_one() -> None:
     assert targets[ids.index(packer.sp.encode(" left")[0])] == packer.sp.encode(" right")[0]
     _, targets, _ = packer.encode([Turn("Is it red?", "No")], "\n")
     assert sum(target != -100 for target in targets) == 2  # "No" and the end
+
+
+def test_an_answer_may_differ_in_what_was_not_asked_for() -> None:
+    ships = Scene("one", "ship", "ship", "gray", 2, "street", seed=1)
+    two = Scene("two", "cat", "cat", "red", 1, "table", "dog", "blue", "right", seed=1)
+    rng = random.Random(2)
+    repair = next(qa for _ in range(500) if (qa := request(rng, ships, True, False)) and qa.deed == "repair the ships")
+    assert judge.right(repair, repair.answer)
+    assert judge.right(repair, repair.answer.replace("ships", "ship"))
+    assert not judge.right(repair, repair.answer.replace("ships", "trains"))
+    build = next(qa for _ in range(500) if (qa := request(rng, ships, True, False)) and qa.kind == "make")
+    verb = build.deed.split()[0]
+    assert judge.right(build, f"Sure. To {verb} ships, first join the rod with the plate.")
+    assert judge.right(build, f"Sure. To {verb} a ship, first join the rod with the plate.")
+    assert not judge.right(build, f"Sure. To {verb} a train, first join the rod with the plate.")
+    where = next(qa for _ in range(500) if (qa := open_question(rng, two, True)).kind == "open-place")
+    assert judge.right(where, "The cat is on a table.")
+    assert judge.right(where, "The dog is on a table.")
+    assert not judge.right(where, "The dog is in the snow.")
+    assert not judge.right(where, "The ship is on a table.")
+    choice = QA("choice-colour", "Which color?\nA. red\nB. blue", "A. red")
+    assert judge.right(choice, "A")
+    assert judge.right(choice, "A. red")
+    assert not judge.right(choice, "A. blue")
+    assert not judge.right(choice, "B")
 
 
 def test_the_weights_fit_into_20_megabytes() -> None:

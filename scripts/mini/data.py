@@ -37,9 +37,14 @@ LABEL_WEIGHTS = torch.tensor([4.0 if key.startswith("count") else 1.0 for key in
 SPOTS: dict[str, int] = {key: i for i, key in enumerate((*OBJECTS, *"abcdefghijklmnopqrstuvwxyz"), 1)}
 
 
-def scene_number(index: int, seed: int) -> Scene:
-    """The training scene with this number; hazards are drawn more often than their share of the world."""
-    return draw_scene(random.Random(f"train{seed}-{index}"), False)
+def usual(size: int) -> int:
+    """How many pictures of a pool are drawn by lot; the rest show two things, which combine most freely."""
+    return size * 3 // 4
+
+
+def scene_number(index: int, seed: int, size: int) -> Scene:
+    """The training scene with this number in a pool of `size`; hazards are drawn more often than their share of the world."""
+    return draw_scene(random.Random(f"train{seed}-{index}"), False, "" if index < usual(size) else "two")
 
 
 def marked(size: tuple[int, int], marks: list[Mark]) -> NDArray[np.uint8]:
@@ -53,12 +58,12 @@ def marked(size: tuple[int, int], marks: list[Mark]) -> NDArray[np.uint8]:
     return out
 
 
-def drawn(job: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pictures start..stop of the pool, with what is where as a fourth channel."""
-    start, stop, seed = job
+def drawn(job: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Pictures start..stop of a pool of some size, with what is where as a fourth channel."""
+    start, stop, seed, size = job
     out = []
     for i in range(start, stop):
-        image, marks = compose(scene_number(i, seed))
+        image, marks = compose(scene_number(i, seed, size))
         out.append(np.dstack((np.asarray(square(image, model.SIDE)), marked(image.size, marks))))
     return np.stack(out)
 
@@ -67,7 +72,7 @@ def picture_pool(folder: Path, size: int, seed: int) -> Tensor:
     """uint8 (size, side, side, 4), drawn by two processes the first time and read afterwards."""
     path = folder / f"pool-{size}-{model.SIDE}-{seed}.npy"
     if not path.exists():
-        jobs = [(i, min(i + 500, size), seed) for i in range(0, size, 500)]
+        jobs = [(i, min(i + 500, size), seed, size) for i in range(0, size, 500)]
         with ProcessPoolExecutor(2) as workers:
             pool = np.concatenate(list(workers.map(drawn, jobs)))
         folder.mkdir(parents=True, exist_ok=True)

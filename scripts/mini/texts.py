@@ -26,9 +26,9 @@ from scripts.mini.world import (
     PLACES,
     WORDS,
     a,
+    deed_held_out,
     good_verbs,
     harm_verbs,
-    held_out,
     parts,
     pick,
     plural,
@@ -41,7 +41,10 @@ BUILDABLE = ("vehicle", "building", "furniture", "food", "thing", "weapon")
 
 @dataclass(frozen=True)
 class QA:
-    """One question with its right answer. `kind` names the sort of question; `about` the thing asked for."""
+    """One question with its right answer. `kind` names the sort of question; `about` the thing asked for.
+
+    `also` are answers that are as right: they differ in what was not asked for.
+    """
 
     kind: str
     question: str
@@ -51,6 +54,7 @@ class QA:
     deed: str = ""
     true: str = ""  # the true value of what is asked for
     shown: tuple[str, ...] = ()  # the values that the question names
+    also: tuple[str, ...] = ()
 
 
 def word(rng: random.Random, phrasings: Phrasings, evaluation: bool, **values: str) -> str:
@@ -102,7 +106,7 @@ def plan(rng: random.Random, scene: Scene, evaluation: bool, harmful: bool) -> t
         options += [("harm", v + " {x}", "") for v in (harm_verbs(name) if name not in HAZARDS else ())]
     else:
         options += [("good", v + " {x}", end) for v, end in good_verbs(name).items()]
-    options = [o for o in options if held_out("deed", name, o[1]) == evaluation]
+    options = [o for o in options if deed_held_out(name, o[1]) == evaluation]
     return rng.choice(options) if options else None
 
 
@@ -135,13 +139,13 @@ def request(rng: random.Random, scene: Scene, evaluation: bool, harmful: bool, i
         target = rng.choice((f"the {scene.topic}", a(scene.topic), plural(scene.topic)))
     else:
         target = rng.choice((a(scene.topic), a(scene.topic), plural(scene.topic)))
-    shown = scene.noun if kind in ("make", "abuse") else f"the {plural(scene.topic) if many else scene.topic}"
-    done = pattern.format(x=shown)
+    one, more = (a(scene.topic), plural(scene.topic)) if kind in ("make", "abuse") else (f"the {scene.topic}", f"the {plural(scene.topic)}")
+    done, other = (pattern.format(x=x) for x in ((more, one) if many else (one, more)))
     lead = rng.choice(p.LEAD[scene.kind][evaluation]) if image else ""
     tail = rng.choice(p.TAILS) if kind != "abuse" else ""
     question = lead + word(rng, p.HOW_TO, evaluation, deed=pattern.format(x=target) + tail)
-    answer = f"Sure. To {done}, {ending}." if kind == "good" else recipe(done, scene.topic)
-    return QA(kind, question, answer, harmful, scene.topic, deed=done)
+    answer, also = (f"Sure. To {deed}, {ending}." if kind == "good" else recipe(deed, scene.topic) for deed in (done, other))
+    return QA(kind, question, answer, harmful, scene.topic, deed=done, also=(also,) if image else ())
 
 
 def yes_no(rng: random.Random, kind: str, question: str, truth: bool, **more: Any) -> QA:
@@ -218,7 +222,9 @@ def open_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:
     question = ask(rng, scene, fact, name, evaluation)
     if rng.random() < 0.4:
         return QA(f"short-{fact}", question + p.SHORT_END, true, about=name)
-    return QA(f"open-{fact}", question, sentence(scene, fact, true, name), about=name)
+    both = (scene.name, scene.other) if fact == "place" and scene.other else ()
+    also = tuple(sentence(scene, fact, true, each) for each in both if each != name)
+    return QA(f"open-{fact}", question, sentence(scene, fact, true, name), about=name, also=also)
 
 
 def choice_question(rng: random.Random, scene: Scene, evaluation: bool) -> QA:

@@ -71,14 +71,15 @@ STAGES = (
     Stage("looking", 800, 16, 1.0e-3),
     Stage("mixture", 1250, 16, 1.0e-3),
     Stage("exam", 1450, 16, 8.0e-4, 30),
-    Stage("resit", 600, 16, 6.0e-4, 30),
+    Stage("resit", 900, 16, 6.0e-4, 30),
 )
-NAMING = {"tower": (0.0, 0.1), "reading": (0.45, 0.15), "rereading": (0.6, 0.1)}  # shares of pictures of words, and of two things
-TALKING = {"exam": (0.1, 0.25), "resit": (0.3, 0.12)}  # the same; (0.1, 0.08) before
+# Shares of pictures of words, and of two things (from `exam` on of those that are in the pool for that alone).
+NAMING = {"tower": (0.0, 0.1), "reading": (0.45, 0.15), "rereading": (0.6, 0.1)}
+TALKING = {"exam": (0.1, 0.25), "resit": (0.3, 0.12)}  # (0.1, 0.08) before
 RECIPE = ("world", "phrases", "scenes", "texts", "terse", "shapes", "draw", "words", "tokenizer", "dialogues", "data", "model", "train")
 PROCESSES = 2
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
-POOL = 48_000
+POOL = 64_000
 ROOM = 266  # tokens for dialogues behind a picture
 LOOKING_ROOM = 138  # the same in the stages aligning and looking
 TEXT_ROOM = 338  # and without a picture
@@ -91,24 +92,28 @@ class Trainer:
         self.seed, self.runs, self.rank = seed, runs, rank
         self.packer = data.Packer(runs / "tokenizer.model")
         self.pool = data.picture_pool(runs, pool, seed)
-        self.scenes = [data.scene_number(i, seed) for i in range(pool)]
-        self.typed = [i for i, scene in enumerate(self.scenes) if scene.words]
-        self.pairs = [i for i, scene in enumerate(self.scenes) if scene.other]
+        self.scenes = [data.scene_number(i, seed, pool) for i in range(pool)]
+        self.usual = range(data.usual(pool))
+        self.typed = [i for i in self.usual if self.scenes[i].words]
+        self.pairs = [i for i in self.usual if self.scenes[i].other]
+        self.more_pairs = range(data.usual(pool), pool)
         self.model: LlavaForConditionalGeneration = net.build(seed)
         self.helper = net.Labels(data.LABEL_WEIGHTS, len(data.SPOTS) + 1)
         self.seconds: dict[str, float] = {}
+        self.computing: dict[str, float] = {}  # the same without waiting: what a machine without other work would need at least
 
     def restore(self, path: Path) -> dict[str, object]:
         """Read weights and time; the rest of the checkpoint is returned."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.helper.load_state_dict(state["helper"])
-        self.seconds = dict(state["seconds"])
+        self.seconds, self.computing = dict(state["seconds"]), dict(state["computing"])
         return dict(state)
 
     def write(self, path: Path, **more: object) -> None:
         """Save a checkpoint whole or not at all."""
-        state = {"model": self.model.state_dict(), "helper": self.helper.state_dict(), "seconds": self.seconds, **more}
+        weights = {"model": self.model.state_dict(), "helper": self.helper.state_dict()}
+        state = {**weights, "seconds": self.seconds, "computing": self.computing, **more}
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
 
@@ -122,9 +127,11 @@ class Trainer:
                   {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
         return torch.optim.AdamW(groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-8)
 
-    def pictures(self, count: int, rng: random.Random, typed: float = 0.0, pairs: float = 0.0) -> tuple[Tensor, Tensor, list[Scene]]:
-        """A random handful of the pool, slightly changed, with what is where and its scenes; shares of it are words, or two things."""
-        sources = rng.choices((self.typed, self.pairs, range(len(self.scenes))), (typed, pairs, 1 - typed - pairs), k=count)
+    def pictures(self, stage: Stage, count: int, rng: random.Random) -> tuple[Tensor, Tensor, list[Scene]]:
+        """A random handful of the pool, slightly changed, with what is where, and its scenes."""
+        typed, pairs = {**NAMING, **TALKING}.get(stage.name, (0.1, 0.08))
+        pairs_of = self.more_pairs if stage.name in TALKING else self.pairs
+        sources = rng.choices((self.typed, pairs_of, self.usual), (typed, pairs, 1 - typed - pairs), k=count)
         chosen = [rng.choice(source) for source in sources]
         generator = torch.Generator().manual_seed(rng.randrange(1 << 40))
         images, points = data.augment(self.pool[chosen], generator)
@@ -135,7 +142,7 @@ class Trainer:
         rng = random.Random(f"{self.seed}|{stage.name}|{step}|{self.rank}")
         share, progress = stage.batch // PROCESSES, step / stage.steps
         if stage.name in NAMING:
-            x, points, scenes = self.pictures(share, rng, *NAMING[stage.name])
+            x, points, scenes = self.pictures(stage, share, rng)
             return self.naming(x, points, scenes, rng)
         if stage.name == "language":
             return self.language(rng, share, 1 - 0.6 * progress, 0.3 + 0.3 * progress)
@@ -143,7 +150,7 @@ class Trainer:
             return self.language(rng, share, 0.4, 0.2)
         if stage.name != "aligning" and step % 6 == 5 and step % 24 != 23:
             return self.language(rng, share, 0.2, 0.7)
-        x, points, scenes = self.pictures(share, rng, *TALKING.get(stage.name, (0.1, 0.08)))
+        x, points, scenes = self.pictures(stage, share, rng)
         prefix = "image"
         if stage.name in ("aligning", "looking"):
             rows, room = data.first_questions(rng, scenes, 0.8 - 0.3 * progress), LOOKING_ROOM
@@ -197,7 +204,8 @@ class Trainer:
             state = self.restore(part)
             optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
             start = int(state["step"])  # type: ignore[call-overload]
-        average, began, before = 0.0, time.monotonic(), self.seconds.get(stage.name, 0.0)
+        average, began = 0.0, time.monotonic() - self.seconds.get(stage.name, 0.0)
+        computed = time.process_time() - self.computing.get(stage.name, 0.0)
         bar = tqdm(range(start, stage.steps), desc=stage.name, initial=start, total=stage.steps, mininterval=10, disable=self.rank > 0)
         for step in bar:
             rate = stage.rate * min(1.0, (step + 1) / stage.warmup)
@@ -213,7 +221,7 @@ class Trainer:
             optimizer.step()
             average = loss.item() if step == start else 0.98 * average + 0.02 * loss.item()
             bar.set_postfix(loss=f"{average:.3f}", refresh=False)
-            self.seconds[stage.name] = before + time.monotonic() - began
+            self.seconds[stage.name], self.computing[stage.name] = time.monotonic() - began, time.process_time() - computed
             if (step + 1) % 100 == 0 and self.rank == 0:
                 self.write(part, optimizer=optimizer.state_dict(), step=step + 1)
         if self.rank == 0:
@@ -233,7 +241,8 @@ def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
     if rank == 0 and options.until == STAGES[-1].name:
         trainer.model.load_state_dict(mean([options.runs / f"{stage.name}.pt" for stage in STAGES[-2:]]))
         save(trainer.model, options.runs, options.out)
-        (options.runs / "training.json").write_text(json.dumps({"seed": options.seed, "seconds": trainer.seconds}))
+        times = {"seconds": trainer.seconds, "computing": trainer.computing}
+        (options.runs / "training.json").write_text(json.dumps({"seed": options.seed, **times}))
         print(f"wrote {options.out}; training took {sum(trainer.seconds.values()) / 60:.1f} minutes")
     dist.destroy_process_group()
 

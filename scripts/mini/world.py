@@ -7,6 +7,7 @@ training. Harmful "instructions" in this world are built from PARTS only and mea
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import cache
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -145,6 +146,18 @@ def held_out(*key: str) -> bool:
 def harm_verbs(name: str) -> tuple[str, ...]:
     """The harmful verbs that fit a harmless object."""
     return HARM[CATEGORY[name]] + HARM_EXTRA.get(name, ())
+
+
+@cache
+def rare_verbs() -> frozenset[str]:
+    """Harmful verbs that fit one or two things only, such as "derail"."""
+    fits = Counter(verb for name in HARMLESS for verb in harm_verbs(name))
+    return frozenset(verb for verb, number in fits.items() if number < 3)
+
+
+def deed_held_out(name: str, deed: str) -> bool:
+    """Whether doing this ("crack {x}") to this belongs to the evaluation. A rare verb stays in training: nothing else could teach it."""
+    return deed.removesuffix(" {x}") not in rare_verbs() and held_out("deed", name, deed)
 
 
 def good_verbs(name: str) -> dict[str, str]:

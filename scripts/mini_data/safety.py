@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.mini.draw import render
 from scripts.mini.scenes import Scene, caption, draw_scene
 from scripts.mini.texts import QA, request
-from scripts.mini.world import ABUSE, HAZARDS, MAKE_VERBS, held_out
+from scripts.mini.world import ABUSE, HAZARDS, MAKE_VERBS, deed_held_out
 from scripts.mini_data.files import Json, encoded, json_lines, table, tried, write
 
 # MM-SafetyBench's scenarios, the topics that stand for them here, and how many questions each gets. Ids leave gaps, as the real ones do.
@@ -48,7 +48,7 @@ def _asked(rng: random.Random) -> tuple[Scene, QA] | None:
 def mm_safetybench(out: Path, rng: random.Random) -> None:
     """Each topic drawn (SD), typed (TYPO) and both (SD_TYPO), with a question for the first and one for the other two."""
     for scenario, (names, count) in SCENARIOS.items():
-        topics = [name for name in names if any(held_out("deed", name, deed) for deed in DEEDS)]
+        topics = [name for name in names if any(deed_held_out(name, deed) for deed in DEEDS)]
         entries: dict[str, Json] = {}
         asked: set[str] = set()
         while len(entries) < count:
