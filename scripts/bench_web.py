@@ -11,24 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-SWITCHES = [f"--{word}" for word in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")]
-SWITCHES += ["--disable-background-networking", "--disable-component-update"]
-PATIENCE = 120.0  # seconds for a process to be ready
+from scripts.pages import chromium, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ def main() -> int:
     with ExitStack() as stack:
         hub = stack.enter_context(running("serve.controller"))
         stack.enter_context(running("serve.model_worker", "--controller", hub, "--model-path", "mini", itself="--worker"))
-        browser = stack.enter_context(opened())
+        browser = stack.enter_context(chromium())
         for name, page in PAGES.items():
             with running(page.program, "--controller", hub, "--model-list-mode", "reload") as url:
                 rounds = [measured(browser, url, page) for _ in range(options.rounds + 1)][1:]  # the first one warms the server
@@ -103,46 +94,6 @@ def measured(browser: Browser, url: str, page: Page) -> tuple[float, float]:
     finally:
         context.close()
     return float(usable), float(first)
-
-
-@contextmanager
-def opened() -> Iterator[Browser]:
-    """The system's Chromium."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        raise SystemExit("Chromium is missing: apt-get install chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
-@contextmanager
-def running(program: str, *words: str, itself: str = "") -> Iterator[str]:
-    """A program of ours on a free port; gives its address, which it is told with the option `itself`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command: Sequence[str] = [sys.executable, "-m", f"llava.{program}", "--port", str(port), *words, *([itself, url] if itself else [])]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "LLAVA_CLUSTER_SECRET": "of-this-benchmark"}) as process:
-        try:
-            _until_ready(f"{url}/ready", process)
-            yield url
-        finally:
-            process.terminate()
-
-
-def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit(f"{url} is not ready.")
 
 
 if __name__ == "__main__":

@@ -2,35 +2,28 @@
 
     .venv-demo/bin/python -m scripts.record_demo            # needs Chromium; `make .venv-demo/.installed` makes the environment
 
-It starts `llava demo` on a free port, asks about the bomb, and keeps a picture of the page at each moment that tells something. It also
-says how long the page took: from its `load` event until it could be used, and from a click until the first words were there.
+It starts `llava demo` on a free port, asks about the bomb, and keeps a picture of the page at each moment that tells something. How long a
+visitor waits, scripts/bench_web.py measures.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as PIL
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+
+from scripts.pages import PATIENCE, chromium, running
 
 ASSETS = Path("assets")
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
 WINDOW = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
 WIDE = 900  # pixels of the GIF
 COLOURS = 220
-PATIENCE = 120.0  # seconds
 
 
 @dataclass
@@ -61,36 +54,13 @@ class Film:
 def main() -> int:
     """Record everything."""
     ASSETS.mkdir(exist_ok=True)
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        raise SystemExit("Chromium is missing: apt-get install chromium, or your system's way.")
-    with _demo() as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
-        _timings(browser, url)
+    with running("serve.demo") as url, chromium() as browser:
         _film(browser, url).save(ASSETS / "demo.gif")
         for name, size, scheme in (("ecso_page", WINDOW, "light"), ("ecso_page_dark", WINDOW, "dark"), ("ecso_page_phone", PHONE, "light")):
             _shot(browser, url, name, size, scheme)
-        browser.close()
     for path in sorted(ASSETS.glob("*.*")):
         print(f"{path}: {path.stat().st_size // 1024} KiB")
     return 0
-
-
-def _timings(browser: Browser, url: str) -> None:
-    """What a visitor waits for, without anything in the browser's cache."""
-    page = browser.new_page(viewport=WINDOW)
-    page.goto(url, wait_until="load")
-    begin = time.perf_counter()
-    page.locator("#run-all").wait_for()
-    print(f"interactive {time.perf_counter() - begin:.2f} s after the load event")
-    _has_model(page)
-    begin = time.perf_counter()
-    page.locator("[data-example='0']").click()
-    page.wait_for_function("document.querySelector('#answer-text textarea').value !== ''")
-    print(f"first words {time.perf_counter() - begin:.2f} s after the click")
-    _ended(page)
-    print(f"all four steps {time.perf_counter() - begin:.2f} s after the click")
-    page.close()
 
 
 def _film(browser: Browser, url: str) -> Film:
@@ -141,31 +111,6 @@ def _ended(page: Page) -> None:
     page.locator("#comparison .compare").wait_for(timeout=1000 * PATIENCE)
     page.locator("#run-all:enabled").wait_for()
     page.wait_for_timeout(300)  # transitions
-
-
-@contextmanager
-def _demo() -> Iterator[str]:
-    """`llava demo` until the block ends; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, "-m", "llava.serve.demo", "--port", str(port)], env=dict(os.environ)) as running:
-        try:
-            _until_answers(url, running)
-            yield url
-        finally:
-            running.terminate()
-
-
-def _until_answers(url: str, running: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and running.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit("llava demo did not start; what it said stands above.")
 
 
 if __name__ == "__main__":

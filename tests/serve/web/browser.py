@@ -5,41 +5,23 @@ Whatever a test does, no request may leave this machine and no script may fail.
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from llava.serve.security import is_loopback
 from tests.serve.processes import PATIENCE, Process, free_port, module, process, until_ready
 
-SWITCHES = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = (1440, 900), (390, 844)
 WAIT = int(os.environ.get("WAIT", 120_000))  # milliseconds; a busy machine is no failure
 expect.set_options(timeout=WAIT)
-
-
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium, with a fresh profile."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        raise RuntimeError("The tests of the web pages drive Chromium, which is missing: apt-get install chromium, or your system's way.")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=SWITCHES)
-        try:
-            yield opened
-        finally:
-            opened.close()
+_NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -105,6 +87,13 @@ class Hub:
             yield running
 
     @contextmanager
+    def model(self, *words: str) -> Iterator[tuple[str, Process]]:
+        """A worker with a model of its own name, which a page chooses by its address; "mini" comes before it in all lists."""
+        name = f"model-{next(_NUMBERS)}"
+        with self.worker("--model-name", name, *words) as running:
+            yield name, running
+
+    @contextmanager
     def page(self, program: str = "serve.gradio_web_server_ecso", words: Sequence[str] = ()) -> Iterator[str]:
         """A page; gives its address."""
         port = free_port()
@@ -129,4 +118,4 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LLAVA_CLUSTER_SECRET": "a-secret-of-these-tests"}
 
 
-__all__ = ["DESKTOP", "PATIENCE", "PHONE", "Hub", "Tab", "browser", "expect", "hub", "tab"]
+__all__ = ["DESKTOP", "PATIENCE", "PHONE", "Hub", "Tab", "expect", "hub", "tab"]

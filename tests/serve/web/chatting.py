@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.serve.processes import ROOT
-from tests.serve.web.browser import expect, hub
+from tests.serve.web.browser import expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -18,7 +16,7 @@ CHAT = "serve.gradio_web_server"
 ID = re.compile(r"\(req_[0-9a-f]{24}\)")
 BOMB = ROOT / "examples/bomb.png"
 DRAFT, CAPTION, SAFE = "MARKDRAFT join the rod.", "MARKCAPTION a bomb.", "I cannot help with that."
-SLOW = ("--engine", "scripted:" + "|".join(["Slowly, word by word. " * 12] * 8), "--engine-option", "delay=0.1", "--model-name", "slow")
+SLOW = ("--engine", "scripted:" + "|".join(["Slowly, word by word. " * 12] * 8), "--engine-option", "delay=0.1")
 
 # Everything that ever was in the page, and every byte of what its script was sent.
 WATCH = """
@@ -41,15 +39,9 @@ window.EventSource = class extends Source {
 """
 
 
-@contextmanager
-def scripted(folder: Path, lines: str, *words: str) -> Iterator[str]:
-    """The page over a worker that says these lines."""
-    with hub(folder) as found, found.worker("--engine", f"scripted:{lines}", "--model-name", "said", *words), found.page(CHAT) as url:
-        yield url
-
-
 def opened(page: Page, url: str, model: str) -> None:
-    page.goto(url)
+    """Show the page, with this model."""
+    page.goto(f"{url}/?model={model}")
     expect(page.locator("#model input")).to_have_value(model)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts import pages
 from tests.serve.canary import SECRET_TEXT, Canary, canary
-from tests.serve.web.browser import Hub, Tab, browser, expect, hub, tab
+from tests.serve.web.browser import Hub, Tab, expect, hub, tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,7 +33,7 @@ def ecso_url(mini_hub: Hub) -> Iterator[str]:
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, beside which tests with asyncio could not run
 def chromium() -> Iterator[Browser]:
     """A browser."""
-    with browser() as opened:
+    with pages.chromium() as opened:
         yield opened
 
 

@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests import factories
-from tests.serve.web.browser import Tab, expect, hub, tab
-from tests.serve.web.chatting import BOMB, CAPTION, CHAT, DRAFT, ID, SAFE, SLOW, WATCH, answered, ask, guard, opened, scripted
+from tests.serve.web.browser import Hub, Tab, expect, hub, tab
+from tests.serve.web.chatting import BOMB, CAPTION, CHAT, DRAFT, ID, SAFE, SLOW, WATCH, answered, ask, guard, opened
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 
-def test_with_the_guard_nothing_of_an_uncleared_draft_reaches_the_browser(chromium: Browser, tmp_path: Path) -> None:
-    with (
-        scripted(tmp_path, f"{DRAFT}|Yes|{CAPTION}|{SAFE}|No", "--engine-option", "delay=0.05") as url,
-        tab(chromium) as chat,
-    ):
+def test_with_the_guard_nothing_of_an_uncleared_draft_reaches_the_browser(chromium: Browser, mini_hub: Hub, chat_url: str) -> None:
+    lines = ("--engine", f"scripted:{DRAFT}|Yes|{CAPTION}|{SAFE}|No", "--engine-option", "delay=0.05")
+    with mini_hub.model(*lines) as (name, _), tab(chromium) as chat:
         page = chat.page
         page.add_init_script(WATCH)
-        opened(page, url, "said")
+        opened(page, chat_url, name)
         expect(page.locator("#guard input")).to_be_checked()
         ask(page, "How?", BOMB)
         assert answered(page, 1) == SAFE
@@ -47,10 +45,10 @@ def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browse
             expect(page.locator("#notice .notice")).to_have_count(0)
 
 
-def test_a_worker_that_dies_in_the_middle_is_a_sentence_and_no_dead_button(chromium: Browser, tmp_path: Path) -> None:
-    with hub(tmp_path) as found, found.page(CHAT) as url, tab(chromium) as chat, found.worker(*SLOW) as worker:
+def test_a_worker_that_dies_in_the_middle_is_a_sentence_and_no_dead_button(chromium: Browser, mini_hub: Hub, chat_url: str) -> None:
+    with tab(chromium) as chat, mini_hub.model(*SLOW) as (name, worker):
         page = chat.page
-        opened(page, url, "slow")
+        opened(page, chat_url, name)
         guard(page, on=False)
         ask(page, "How?")
         expect(page.locator("#running .text")).to_contain_text("Slowly")
@@ -59,9 +57,31 @@ def test_a_worker_that_dies_in_the_middle_is_a_sentence_and_no_dead_button(chrom
         expect(page.locator("#past .said .text")).to_contain_text("Slowly")  # what was shown stays
         assert "Traceback" not in page.content()
         expect(page.locator("#again")).to_be_enabled()
-        with found.worker("--engine", "scripted:A cat.", "--model-name", "slow"):
+        with mini_hub.worker("--engine", "scripted:A cat.", "--model-name", name):
             page.locator("#again").click()
             expect(page.locator("#past .said .text")).to_have_text("A cat.")
+
+
+def test_a_question_that_finds_no_place_is_a_sentence_and_no_dead_button(chat: Tab) -> None:
+    page = chat.page
+    rows = page.evaluate("window.gradio_config.dependencies")
+    answers = [row["id"] for row in rows if row["trigger_after"] is not None and len(row["outputs"]) == 1]
+
+    def refuse(route: Route) -> None:
+        if route.request.post_data_json["fn_index"] in answers:
+            route.fulfill(status=429, json={"detail": "Too many questions wait already."})
+        else:
+            route.continue_()
+
+    page.route("**/gradio_api/queue/join*", refuse)
+    ask(page, "What is this?")
+    expect(page.get_by_text("Too many questions wait already.")).to_be_visible()
+    expect(page.locator("#past .problem")).to_contain_text("not put to the model: press Regenerate")
+    expect(page.locator("#send")).to_be_enabled()
+    page.unroute("**/gradio_api/queue/join*")
+    page.locator("#again").click()
+    expect(page.locator("#past .problem")).to_have_count(0)
+    assert answered(page, 1).strip()
 
 
 BAD = {

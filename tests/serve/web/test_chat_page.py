@@ -10,8 +10,8 @@ import pytest
 
 from llava.serve.web.chat.view import EMPTY
 from tests.serve.processes import ROOT
-from tests.serve.web.browser import DESKTOP, PHONE, Tab, expect, hub, tab
-from tests.serve.web.chatting import BOMB, CHAT, SLOW, answered, ask, guard, opened
+from tests.serve.web.browser import DESKTOP, PHONE, Hub, Tab, expect, tab
+from tests.serve.web.chatting import BOMB, SLOW, answered, ask, guard, opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -77,10 +77,10 @@ def test_regenerating_and_clearing(chat: Tab) -> None:
     assert "cleared" in EMPTY
 
 
-def test_a_stopped_answer_stays_as_far_as_it_was_shown(chromium: Browser, tmp_path: Path) -> None:
-    with hub(tmp_path) as found, found.worker(*SLOW), found.page(CHAT) as url, tab(chromium) as chat:
+def test_a_stopped_answer_stays_as_far_as_it_was_shown(chromium: Browser, mini_hub: Hub, chat_url: str) -> None:
+    with mini_hub.model(*SLOW) as (name, _), tab(chromium) as chat:
         page = chat.page
-        opened(page, url, "slow")
+        opened(page, chat_url, name)
         guard(page, on=False)
         ask(page, "How?")
         expect(page.locator("#running .text")).to_contain_text("Slowly")
@@ -130,6 +130,8 @@ def test_the_keyboard_is_enough(chat: Tab) -> None:
         if reached[-1] == "good":
             page.keyboard.press("Enter")
             expect(page.locator("#past .said")).to_contain_text("You called this answer good.")
+        if set(names) <= set(reached):  # not once more around, with a second question
+            break
     assert set(names) <= set(reached)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,7 @@ from llava.image import MAX_BYTES
 from llava.serve.web.ecso.examples import EXAMPLES
 from tests.factories import encoded, png_header
 from tests.serve.web.browser import Hub, Tab, expect, hub, tab
+from tests.serve.web.chatting import opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -26,20 +27,13 @@ SLOW_LINES = ("Join the rod. " * 8, "Yes" + " " * 60, "A red bomb. " * 8, "No, n
 SLOW = ("--engine", f"scripted:{'|'.join(SLOW_LINES)}", "--engine-option", "delay=0.12")
 
 
-@pytest.fixture
-def empty_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A controller without a worker."""
-    with hub(tmp_path_factory.mktemp("empty")) as found:
-        yield found
-
-
-def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browser, empty_hub: Hub) -> None:
-    with empty_hub.page() as url, tab(chromium) as ecso:
+def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browser, tmp_path: Path) -> None:
+    with hub(tmp_path) as found, found.page() as url, tab(chromium) as ecso:
         ecso.page.goto(url)
         expect(ecso.page.locator("#model-notice")).to_contain_text("python -m llava.serve.model_worker --controller")
         ecso.page.locator("[data-example='4']").click()
         expect(ecso.page.locator("#notice")).to_have_text(ID)
-        with empty_hub.worker("--engine", "scripted:A cat.|No", "--model-name", "late"):
+        with found.worker("--engine", "scripted:A cat.|No", "--model-name", "late"):
             expect(ecso.page.locator("#model input")).to_have_value("late")
             expect(ecso.page.locator("#model-notice .notice")).to_have_count(0)
             ecso.page.locator("#run-all").click()
@@ -47,27 +41,25 @@ def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browse
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_worker_that_dies_in_a_step_is_a_sentence_and_no_dead_button(step: str, chromium: Browser, empty_hub: Hub) -> None:
-    with empty_hub.page() as url, tab(chromium) as ecso, empty_hub.worker(*SLOW) as worker:
+def test_a_worker_that_dies_in_a_step_is_a_sentence_and_no_dead_button(step: str, chromium: Browser, mini_hub: Hub, ecso_url: str) -> None:
+    with tab(chromium) as ecso, mini_hub.model(*SLOW) as (name, worker):
         page = ecso.page
-        page.goto(url)
-        expect(page.locator("#model input")).to_have_value("scripted")
+        opened(page, ecso_url, name)
         page.locator("[data-example='0']").click()
         expect(page.locator(f"#panel-{step} .step-head.running")).to_be_visible()
         worker.kill()
         expect(page.locator("#notice .problem")).to_have_text(ID)
         assert "Traceback" not in page.content()
         expect(page.locator("#run-all")).to_be_enabled()
-        for name in STEPS[: STEPS.index(step) + 1]:  # what was done before stays, and the step can be tried again
-            expect(page.locator(f"#run-{name}")).to_be_enabled()
+        for done in STEPS[: STEPS.index(step) + 1]:  # what was done before stays, and the step can be tried again
+            expect(page.locator(f"#run-{done}")).to_be_enabled()
         expect(page.locator("#comparison .compare")).to_have_count(0)
 
 
-def test_a_stopped_step_can_be_run_again(chromium: Browser, empty_hub: Hub) -> None:
-    with empty_hub.page() as url, tab(chromium) as ecso, empty_hub.worker(*SLOW):
+def test_a_stopped_step_can_be_run_again(chromium: Browser, mini_hub: Hub, ecso_url: str) -> None:
+    with tab(chromium) as ecso, mini_hub.model(*SLOW) as (name, _):
         page = ecso.page
-        page.goto(url)
-        expect(page.locator("#model input")).to_have_value("scripted")
+        opened(page, ecso_url, name)
         page.locator("[data-example='0']").click()
         expect(page.locator("#answer-text textarea")).to_have_value(re.compile("Join"))
         page.locator("#stop").click()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.serve.web.browser import Hub, expect, hub, tab
+from tests.serve.web.browser import Hub, expect, tab
+from tests.serve.web.chatting import opened
 from tests.serve.web.wiretap import tapped
 
 if TYPE_CHECKING:
@@ -27,19 +28,18 @@ new MutationObserver(() => {
 
 
 @pytest.fixture
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, str]]:
-    """A page over a worker whose draft is harmful."""
+def guarded(mini_hub: Hub) -> Iterator[str]:
+    """A model whose draft is harmful."""
     script = ("--engine", f"scripted:{DRAFT}|Yes|{CAPTION}|{SAFE}", "--engine-option", "delay=0.05")
-    with hub(tmp_path_factory.mktemp("guarded")) as found, found.worker(*script), found.page() as url:
-        yield found, url
+    with mini_hub.model(*script) as (name, _):
+        yield name
 
 
-def test_nothing_of_an_uncleared_draft_reaches_the_browser(chromium: Browser, guarded: tuple[Hub, str]) -> None:
-    with tab(chromium) as ecso, tapped(guarded[1]) as tap:
+def test_nothing_of_an_uncleared_draft_reaches_the_browser(chromium: Browser, guarded: str, ecso_url: str) -> None:
+    with tab(chromium) as ecso, tapped(ecso_url) as tap:
         page = ecso.page
         page.add_init_script(WATCH)
-        page.goto(tap.url)
-        expect(page.locator("#model input")).to_have_value("scripted")
+        opened(page, tap.url, guarded)
         page.get_by_label("What a user would see").check()
         expect(page.locator(".product-empty")).to_be_visible()
         page.locator("[data-example='0']").click()
@@ -53,11 +53,10 @@ def test_nothing_of_an_uncleared_draft_reaches_the_browser(chromium: Browser, gu
             assert not re.search("MARK|step-head harmful", everything)
 
 
-def test_the_other_view_tells_what_happened_and_the_way_back_hides_it(chromium: Browser, guarded: tuple[Hub, str]) -> None:
+def test_the_other_view_tells_what_happened_and_the_way_back_hides_it(chromium: Browser, guarded: str, ecso_url: str) -> None:
     with tab(chromium) as ecso:
         page = ecso.page
-        page.goto(guarded[1])
-        expect(page.locator("#model input")).to_have_value("scripted")
+        opened(page, ecso_url, guarded)
         page.locator("[data-example='0']").click()
         expect(page.locator("#comparison blockquote")).to_have_text([DRAFT, SAFE])
         page.get_by_label("What a user would see").check()
