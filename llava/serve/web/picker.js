@@ -1,5 +1,5 @@
 // Runs once for each picker, as gradio's `js_on_load`: `element`, `props` and `trigger` are gradio's.
-const MOST = 10 * 1024 * 1024;
+const MIB = 1024 * 1024;
 const told = document.createElement("p"); // beside the template, which is drawn anew with each value
 told.className = "picker-said";
 told.id = "picker-said";
@@ -15,7 +15,7 @@ const list = (pictures) => {
 };
 
 async function sent(file) {
-  if (file.size > MOST) throw new Error(`${file.name} is too large: at most 10 MiB are accepted.`);
+  if (file.size > MAX_BYTES) throw new Error(`${file.name} is too large: at most ${MAX_BYTES / MIB} MiB are accepted.`);
   const answer = await fetch(new URL(PICTURES, document.baseURI), {
     method: "POST", headers: {"content-type": "application/octet-stream"}, body: file,
   });

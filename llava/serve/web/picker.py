@@ -16,11 +16,13 @@ import gradio as gr
 from llava.chat import Image
 from llava.ecso.html import thumbnail
 from llava.errors import UserError
+from llava.image import MAX_BYTES
 from llava.serve.web.door import PICTURES
 
 _DAMAGED = "The list of pictures is damaged: load the page again."
 PREVIEW = 320  # pixels of a thumbnail's longer side
-_SCRIPT = Path(__file__).with_name("picker.js").read_text(encoding="utf-8").replace("PICTURES", json.dumps(PICTURES.lstrip("/")))
+_SCRIPT = Path(__file__).with_name("picker.js").read_text(encoding="utf-8")
+_SCRIPT = _SCRIPT.replace("PICTURES", json.dumps(PICTURES.lstrip("/"))).replace("MAX_BYTES", str(MAX_BYTES))
 
 # gradio makes a JavaScript template of it, after Handlebars: no {{...}} may stand here, it would be compiled with its value.
 _TEMPLATE = """
