@@ -137,6 +137,8 @@ def test_a_second_question_follows_on_the_first_and_may_have_pictures_of_its_own
     assert trace.ask is not None
     assert [message.role for message in trace.ask.messages] == ["user", "assistant", "user"]
     assert len(trace.images) == 2
+    with page.expect_download():
+        page.locator("#download").click()  # the same once more
     page.locator("#start-over").click()
     expect(page.locator("#history .theirs")).to_have_count(0)
     expect(page.locator("#question textarea")).to_have_value("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -193,7 +194,7 @@ class EcsoPage:
             trace = json.dumps(desk.trace().to_dict(), ensure_ascii=False, indent=1)
         except UserError as error:
             return "", f'<p class="problem">{failure(error)}</p>'
-        return json.dumps({"trace": trace, "number": id(trace)}), ""
+        return json.dumps({"trace": trace, "click": secrets.token_hex(8)}), ""  # the browser acts on a value that is another one
 
     # -- reading the form, drawing
 
