@@ -65,16 +65,16 @@ class Vision:
 
 
 def _eyes(model: Any, pack: bool) -> Any:
-    """A `LlavaModel` over the same tensors, its tower without the layers behind the last one whose features are wanted."""
+    """What gives the features: `model`, a `LlavaModel`, or a packed copy without the tower's layers behind the last one that counts."""
+    if not pack:
+        return model
     eyes = twin(model, model.language_model)
     encoder: Any = getattr(eyes.vision_tower, "encoder", None)
-    wanted = eyes.config.vision_feature_layer
     if hasattr(encoder, "layers"):
-        states = len(encoder.layers) + 1  # the embeddings, and what each layer gives
+        wanted, states = eyes.config.vision_feature_layer, len(encoder.layers) + 1  # the embeddings, and what each layer gives
         places = [layer % states for layer in ([wanted] if isinstance(wanted, int) else wanted)]
         eyes.config.vision_feature_layer = places[0] if isinstance(wanted, int) else places
-        encoder.layers = encoder.layers[: max(places)]
-    if pack:
-        pack_linears(eyes.vision_tower)
-        pack_linears(eyes.multi_modal_projector)
+        encoder.layers = encoder.layers[: max(1, *places)]  # the first one tells its input
+    pack_linears(eyes.vision_tower)
+    pack_linears(eyes.multi_modal_projector)
     return eyes
