@@ -73,8 +73,9 @@ def _eyes(model: Any, pack: bool) -> Any:
     if hasattr(encoder, "layers"):
         wanted, states = eyes.config.vision_feature_layer, len(encoder.layers) + 1  # the embeddings, and what each layer gives
         places = [layer % states for layer in ([wanted] if isinstance(wanted, int) else wanted)]
-        eyes.config.vision_feature_layer = places[0] if isinstance(wanted, int) else places
-        encoder.layers = encoder.layers[: max(1, *places)]  # the first one tells its input
+        if 0 not in places:  # which transformers takes for none
+            eyes.config.vision_feature_layer = places[0] if isinstance(wanted, int) else places
+            encoder.layers = encoder.layers[: max(places)]
     pack_linears(eyes.vision_tower)
     pack_linears(eyes.multi_modal_projector)
     return eyes
