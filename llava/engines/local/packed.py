@@ -55,9 +55,14 @@ class Packed(nn.Module):
         return product
 
 
+def packable(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights can be packed there."""
+    return device.type == "cpu" and dtype == torch.float32 and _works()
+
+
 def packs(loaded: Loaded) -> bool:
     """Whether the model's linear layers gain by it, and memory holds the copy."""
-    if loaded.device.type != "cpu" or loaded.dtype != torch.float32 or not _works():
+    if not packable(loaded.device, loaded.dtype):
         return False
     copied: int = sum(module.weight.nbytes for module in loaded.model.modules() if _plain(module))
     return copied <= _SHARE * free_bytes()
