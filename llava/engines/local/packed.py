@@ -8,6 +8,7 @@ was arranged once. Knows no model's shape and no KV.
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -19,9 +20,9 @@ from torch.nn import functional as F
 from llava.engines.local.memory import free_bytes
 from llava.model.loaded import Loaded
 
-# oneDNN makes a kernel for each number of rows and keeps it, at up to a megabyte: many rows are multiplied in blocks, of few sizes.
-_BLOCK = 256
-_FEW = 32  # up to here (a batch that decodes), and of what is left over multiples of it
+# oneDNN makes a kernel for each number of rows and keeps it, at about half a megabyte: rows come in few sizes, many of them in blocks.
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_BLOCK = _SIZES[-1]
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 
 Linear = Callable[[Tensor], Tensor]  # (..., inputs) -> (..., outputs)
@@ -42,17 +43,18 @@ class Packed(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(..., outputs) of rows (..., inputs)."""
         flat = rows.reshape(-1, rows.shape[-1])
-        if len(flat) <= _FEW or len(flat) == _BLOCK:
-            found = self._multiplied(flat)
-        else:
-            found = flat.new_empty(len(flat), self._width)
-            for part, into in zip(torch.split(flat, _BLOCK), torch.split(found, _BLOCK), strict=True):
-                into.copy_(self._multiplied(F.pad(part, (0, 0, 0, -len(part) % _FEW)))[: len(part)])
+        if len(flat) <= _BLOCK:
+            return self._multiplied(flat).view(*rows.shape[:-1], self._width)
+        found = flat.new_empty(len(flat), self._width)
+        for part, into in zip(torch.split(flat, _BLOCK), torch.split(found, _BLOCK), strict=True):
+            into.copy_(self._multiplied(part))
         return found.view(*rows.shape[:-1], self._width)
 
     def _multiplied(self, rows: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self._weight, self._bias, "none", [], "")
-        return product
+        padding = _SIZES[bisect_left(_SIZES, len(rows))] - len(rows)
+        padded = F.pad(rows, (0, 0, 0, padding)) if padding else rows
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(padded, self._weight, self._bias, "none", [], "")
+        return product[: len(rows)]
 
 
 def packable(device: torch.device, dtype: torch.dtype) -> bool:
