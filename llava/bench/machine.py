@@ -14,8 +14,10 @@ from types import TracebackType
 
 import torch
 import transformers
+from torch import nn
 
 from llava import __version__
+from llava.engines.local.packed import Packed, packable
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -31,13 +33,17 @@ class Rates:
 
 
 def measured_rates(device: torch.device, dtype: torch.dtype, seconds: float) -> Rates:
-    """The best of many multiplications of square matrices, and of many passes over memory that no cache holds.
+    """The best of many multiplications of square matrices, in each way that the engine has, and of many passes over memory that no cache
+    holds.
 
     Memory is read once by a matrix-vector product and read and written by a copy; the faster of the two counts.
     """
     side, wide = (8192, 32768) if device.type == "cuda" else (1024, 8192)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     product = _best(lambda: torch.mm(a, b), device, seconds)
+    if packable(device, dtype):
+        packed = Packed(nn.Linear(side, side, bias=False))
+        product = min(product, _best(lambda: packed(a), device, seconds))
     matrix = torch.ones(wide, wide, device=device, dtype=dtype)
     vector, other = matrix[0].clone(), torch.empty_like(matrix)
     read = _best(lambda: torch.mv(matrix, vector), device, seconds)

@@ -24,10 +24,11 @@ def default_budget(device: torch.device) -> int:
     """Bytes of KV that an engine on `device` may hold, from what is free now."""
     if device.type == "cuda":
         return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
-    return min(_CPU_MOST, int(_CPU_SHARE * _free_bytes()))
+    return min(_CPU_MOST, int(_CPU_SHARE * free_bytes()))
 
 
-def _free_bytes(root: Path = Path("/")) -> int:
+def free_bytes(root: Path = Path("/")) -> int:
+    """Of main memory, within a container's limits."""
     # Not what Linux calls free: reading a checkpoint fills that with pages which it gives back when they are wanted.
     available = re.search(r"MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo"))
     found = [int(available[1]) * 1024] if available else _physical_bytes()

@@ -1,13 +1,11 @@
 """The forward passes of LLaVA models, and of text-only models like their language models, over KV slots.
 
-Transformers' own language model runs unchanged: it is given embeddings, positions, a mask and a cache that writes into the slots
-(`slots.SlotCache`). Knows no queue, no thread and no text.
+Joins what computes: `vision` for images, `decoder` for the language model's layers. Knows no queue, no thread and no text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,18 +13,21 @@ from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Call
 from llava.engines.local.answer import Answer
+from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats
+from llava.engines.local.packed import joined, packs
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt, Prompts
 from llava.engines.local.scheduler import Admission
-from llava.engines.local.slots import Chunk, Decode, SlotCache, Slots, Window
+from llava.engines.local.slots import Slots
 from llava.engines.local.vision import Vision
+from llava.engines.local.windows import Chunks, Step
 from llava.errors import UserError
 from llava.model.loaded import Loaded
 
-FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers read the cache in the one way that `slots` serves
+FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers are those of `decoder`
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
 Group = Sequence[tuple[Answer[Prompt], int]]
@@ -51,18 +52,19 @@ class SlotRunner:
     """Runs one model. All but `prepare` is for the model thread. `budget`: bytes of KV, of rows and prefixes together."""
 
     def __init__(self, loaded: Loaded, budget: int) -> None:
-        model = loaded.model
+        model, pack = loaded.model, packs(loaded)
+        text = model.config.get_text_config(decoder=True)
         self._loaded = loaded
         self._budget = budget
-        self._decoder = model.get_decoder()
         self._embed = model.get_input_embeddings()
-        self._head = model.get_output_embeddings()
-        self.slots: Slots[Answer[Prompt]] = Slots(model.config.get_text_config(decoder=True), loaded.dtype, loaded.device)
+        self._head = joined([model.get_output_embeddings()], pack)
+        self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
+        self._decoder = Decoder(model.get_decoder(), self.slots, pack)
+        self._causal = text._attn_implementation == "sdpa"
         self.prefixes = Prefixes(self.slots, budget)
-        self._cache = SlotCache(self.slots)
         self._prompts = Prompts(loaded)
         self._pixels = Pixels(loaded)
-        self._vision = Vision(loaded, self._pixels, self.prefixes)
+        self.vision = Vision(loaded, self._pixels, self.prefixes, pack)
         self._unclean = False  # a call has failed: what it left in the rows may be no number
         self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
 
@@ -135,14 +137,9 @@ class SlotRunner:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        widest = max(counts)
-        chunk = Chunk([self.slots.owners.index(a) for a in answers], [a.filled for a in answers], counts)
-        embeds = self._embedded(group, widest)
-        starts = torch.tensor(chunk.starts, device=embeds.device)
-        positions = starts[:, None] + torch.arange(widest, device=embeds.device)
-        # From the beginning on, torch's own causal kernel is faster than any mask; padding comes behind what it could touch.
-        mask = self._mask(positions, chunk.length) if any(chunk.starts) else None
-        hidden = self._forward(chunk, inputs_embeds=embeds, position_ids=positions, attention_mask=mask)
+        embeds = self._embedded(group)
+        rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
+        hidden = self._decoder(embeds, Chunks(rows, starts, counts, embeds, causal=self._causal))
         for answer, count in group:
             answer.filled += count
         for answer in answers:  # rows move from here on, with as much as is filled
@@ -150,8 +147,7 @@ class SlotRunner:
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
                 answer.prompt.forget_images()
-        logits: Tensor = self._head(hidden[range(len(group)), [count - 1 for count in counts]])
-        return logits
+        return self._head(hidden)
 
     @torch.inference_mode()
     def decode(self) -> tuple[list[Answer[Prompt]], Tensor]:
@@ -168,30 +164,18 @@ class SlotRunner:
 
     def _decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
         """Logits (N, vocabulary) behind tokens (N, 1) at positions (N, 1) of the first rows; reads up to `length`."""
-        window = Decode(torch.arange(len(tokens), device=tokens.device), positions[:, 0], length)
-        hidden = self._forward(window, input_ids=tokens, position_ids=positions, attention_mask=self._mask(positions, length))
-        logits: Tensor = self._head(hidden[:, -1])
-        return logits
+        return self._head(self._decoder(self._embed(tokens[:, 0]), Step(positions[:, 0], length, self._loaded.dtype)))
 
-    def _forward(self, window: Window, **inputs: Any) -> Tensor:
-        self._cache.window = window
-        hidden: Tensor = self._decoder(**inputs, past_key_values=self._cache, use_cache=True).last_hidden_state
-        return hidden
-
-    def _mask(self, positions: Tensor, length: int) -> Tensor:
-        """Additive mask (N, 1, Q, length): each of the `positions` (N, Q) sees itself and those before it."""
-        seen = torch.arange(length, device=positions.device) <= positions[:, None, :, None]
-        return torch.zeros(seen.shape, dtype=self._loaded.dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
-
-    def _embedded(self, group: Group, widest: int) -> Tensor:
-        """Embeddings (N, widest, width) of the next prompt positions of each call; the rest of a row is padding."""
+    def _embedded(self, group: Group) -> Tensor:
+        """Embeddings (T, width) of the next prompt positions of each call, one call's behind another's."""
         parts = [(answer.prompt, answer.filled, answer.filled + count) for answer, count in group]
         seen = [(i, span) for i, (prompt, begin, end) in enumerate(parts) for span in prompt.spans if span.start < end and span.end > begin]
-        self._vision.see((parts[i][0], span.image) for i, span in seen)
-        ids = [prompt.ids[begin:end] + [prompt.ids[begin]] * (widest - end + begin) for prompt, begin, end in parts]
+        self.vision.see((parts[i][0], span.image) for i, span in seen)
+        ids = [token for prompt, begin, end in parts for token in prompt.ids[begin:end]]
         words: Tensor = self._embed(torch.tensor(ids, device=self._loaded.device))
+        calls = torch.split(words, [count for _, count in group])
         for i, span in seen:
             prompt, begin, end = parts[i]
             first, last = max(span.start, begin), min(span.end, end)
-            words[i, first - begin : last - begin] = prompt.features[span.image.sha256][first - span.start : last - span.start]
+            calls[i][first - begin : last - begin] = prompt.features[span.image.sha256][first - span.start : last - span.start]
         return words

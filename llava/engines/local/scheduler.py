@@ -33,7 +33,6 @@ class Admission(Enum):
 
 S = TypeVar("S", bound=Sequence)
 _CHUNKS = 4  # at most so many in one step: whoever streams waits no longer for those who begin
-_PADDING = 32  # positions that cost no more than a pass of their own would; beyond, a quarter of the batch
 
 
 class Scheduler(Generic[S]):
@@ -74,25 +73,19 @@ class Scheduler(Generic[S]):
         self.waiting.extendleft(reversed(still))
 
     def chunks(self) -> list[tuple[S, int]]:
-        """Who computes how many prompt positions next, in the order of coming: the first call's chunk, and with it similar rests of others.
-
-        Rows are padded to the widest: together they stay within `room`, with little padding. The first call alone goes to its end where
-        nobody decodes.
+        """Who computes how many prompt positions next, in the order of coming: the first call's chunk, and whole rests of others for which
+        there is `room` beside it. The first call alone goes to its end where nobody decodes.
         """
-        rests = {id(sequence): sequence.prompt_tokens - sequence.filled for sequence in self.prefilling}
-        room = self.room
-        if room is None or not rests:
-            return [(sequence, rests[id(sequence)]) for sequence in self.prefilling]
-        first, *others = self.prefilling
-        widest = read = rests[id(first)] = min(rests[id(first)], room) if self.decoding else rests[id(first)]
-        chosen = {id(first)}
-        for sequence in sorted(others, key=lambda other: abs(rests[id(other)] - widest)):
-            rest = rests[id(sequence)]
-            area = max(widest, rest) * (len(chosen) + 1)
-            if area <= room and area - read - rest <= max(area // 4, _PADDING):
-                chosen.add(id(sequence))
-                widest, read = max(widest, rest), read + rest
-        return [(sequence, rests[id(sequence)]) for sequence in self.prefilling if id(sequence) in chosen]
+        chosen: list[tuple[S, int]] = []
+        room, read = self.room, 0
+        for sequence in self.prefilling:
+            rest = sequence.prompt_tokens - sequence.filled
+            if room is not None and not chosen and self.decoding:
+                rest = min(rest, room)
+            if room is None or not chosen or read + rest <= room:
+                chosen.append((sequence, rest))
+                read += rest
+        return chosen
 
     @property
     def room(self) -> int | None:

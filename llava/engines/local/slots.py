@@ -1,4 +1,4 @@
-"""Where the KV of running calls lies: one preallocated tensor a layer, one row a call, and the cache that transformers' models fill.
+"""Where the KV of running calls lies: one preallocated tensor a layer, one row a call.
 
 Rows are kept compact: calls that decode lie in rows 0, 1, ..., those that still read their prompts behind them, so that the decode
 batch is a view and not a copy. Keys and values of grouped heads are stored once. Knows no text and no schedule.
@@ -6,23 +6,14 @@ batch is a view and not a copy. Keys and values of grouped heads are stored once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 _STEP = 128  # lengths grow in steps of so many positions
 
 Snapshot = list[Tensor]  # a layer each: (keys and values, kv_heads, positions, head_dim)
-
-
-class Window(Protocol):
-    """Where one forward pass writes, and how far it reads."""
-
-    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Owner(Protocol):
@@ -153,83 +144,3 @@ class Slots(Generic[W]):
 
 def _rounded(length: int) -> int:
     return -(-length // _STEP) * _STEP
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Prompt positions: `counts[i]` new ones from `starts[i]` on in row `rows[i]`; the batch is padded on the right."""
-
-    rows: Sequence[int]
-    starts: Sequence[int]
-    counts: Sequence[int]
-
-    @property
-    def length(self) -> int:
-        """Positions that are read."""
-        return max(start + count for start, count in zip(self.starts, self.counts, strict=True))
-
-    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (N, kv_heads, widest, head_dim) and give those of positions 0 to `length`."""
-        for i, (row, start, count) in enumerate(zip(self.rows, self.starts, self.counts, strict=True)):
-            kv[0, row, :, start : start + count].copy_(keys[i, :, :count])
-            kv[1, row, :, start : start + count].copy_(values[i, :, :count])
-        first, last = self.rows[0], self.rows[-1]
-        rows: Any = slice(first, last + 1) if list(self.rows) == list(range(first, last + 1)) else list(self.rows)
-        read = kv[:, rows, :, : self.length]
-        return read[0], read[1]
-
-
-@dataclass(frozen=True)
-class Decode:
-    """One new position a row, of the first rows: `positions` (N,), of which the largest is `length` - 1; `rows` is 0, 1, ..., N - 1."""
-
-    rows: Tensor
-    positions: Tensor
-    length: int
-
-    def update(self, kv: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (N, kv_heads, 1, head_dim) and give those of positions 0 to `length`."""
-        kv[0, self.rows, :, self.positions] = keys[:, :, 0]
-        kv[1, self.rows, :, self.positions] = values[:, :, 0]
-        read = kv[:, : len(self.rows), :, : self.length]
-        return read[0], read[1]
-
-
-class SlotCache(Cache):
-    """A transformers cache over `slots`; `window` says what the next forward pass writes and reads."""
-
-    def __init__(self, slots: Slots[Any]) -> None:
-        super().__init__(layers=[_Layer(self, i) for i in range(len(slots.layers))])
-        self.slots = slots
-        self.window: Window = Chunk((0,), (0,), (0,))
-
-
-class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer of a `SlotCache`. Masks and positions are given to every forward pass, so nobody asks it for lengths."""
-
-    is_sliding = False
-
-    def __init__(self, cache: SlotCache, index: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._cache = cache
-        self._index = index
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the slots are allocated before a call starts."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Keys and values that the new positions attend to, themselves included."""
-        return self._cache.window.update(self._cache.slots.layers[self._index], key_states, value_states)
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Only asked for without a mask: a whole prompt."""
-        return query_length, 0
-
-    def get_seq_length(self) -> int:
-        """See `get_mask_sizes`."""
-        return 0
-
-    def get_max_length(self) -> int:
-        """Positions of a row."""
-        return self._cache.slots.length

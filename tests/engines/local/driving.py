@@ -1,7 +1,7 @@
 """The engine's inner parts without its threads: one step at a time, and what transformers' own `generate` says to the same calls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,6 +100,13 @@ def over_slots(inside: Batcher[Any]) -> SlotRunner:
     """Its runner, where that is the one over slots."""
     assert isinstance(inside.runner, SlotRunner)
     return inside.runner
+
+
+def before_pass(loaded: Loaded, action: Callable[[torch.Tensor, torch.Tensor], object]) -> Any:
+    """Before each forward pass of the language model: `action` with the embeddings and the positions. Gives the hook, to be removed."""
+    return loaded.model.get_decoder().rotary_emb.register_forward_pre_hook(
+        lambda _, given, named: action(given[0], *given[1:], *named.values()), with_kwargs=True
+    )
 
 
 def add(inside: Batcher[Any], one: Call) -> Answer[Any]:

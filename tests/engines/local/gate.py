@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from llava.chat import Call, Chat, Sampling
 from llava.model.loaded import Loaded
+from tests.engines.local.driving import before_pass
 from tests.factories import image
 
 RED = image("red")
@@ -17,9 +18,9 @@ def call(question: str = "what is in the box?", max_tokens: int = 20, **sampling
 
 
 @contextmanager
-def before_forward(loaded: Loaded, action: object) -> Iterator[None]:
+def before_forward(loaded: Loaded, action: Callable[[], object]) -> Iterator[None]:
     """Run `action` on the model thread before each of the model's steps."""
-    hook = loaded.model.get_decoder().register_forward_pre_hook(lambda *_: action())  # type: ignore[operator]
+    hook = before_pass(loaded, lambda *_: action())
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import torch
 from llava.chat import Chat
 from llava.errors import EngineClosed, EngineError
 from llava.model.loaded import Loaded
-from tests.engines.local.driving import CHATS, RED, add, ask, batcher, call, finish, generated, outcome, over_slots
+from tests.engines.local.driving import CHATS, RED, add, ask, batcher, before_pass, call, finish, generated, outcome, over_slots
 
 LONG = Chat.ask("the cat sat on the mat " * 20, [RED])
 
@@ -53,8 +53,8 @@ def test_a_call_that_comes_late_is_answered_before_a_long_one_ends(llava: Loaded
 def test_a_first_token_is_sent_before_the_others_decode(llava: Loaded) -> None:
     told = threading.Event()
 
-    def wait(_: object, __: object, named: dict[str, Any]) -> None:
-        if named["position_ids"].shape[1] == 1:
+    def wait(_: torch.Tensor, positions: torch.Tensor) -> None:
+        if positions.numel() == 1:
             assert told.wait(60)
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_a_first_token_is_sent_before_the_others_decode(llava: Loaded) -> None:
         add(inside, call(CHATS[0], 100))
         inside.step()
         check = add(inside, call(CHATS[1], 1))
-        hook = llava.model.get_decoder().register_forward_pre_hook(wait, with_kwargs=True)
+        hook = before_pass(llava, wait)
         step = asyncio.create_task(asyncio.to_thread(inside.step))
         try:
             assert (await check.job.receive()).reply is not None
@@ -112,7 +112,7 @@ def failing_once(loaded: Loaded, error: Exception) -> Any:
         hook.remove()
         raise error
 
-    hook = loaded.model.get_decoder().register_forward_pre_hook(fail)
+    hook = before_pass(loaded, fail)
     return hook
 
 
@@ -155,15 +155,15 @@ def test_a_failing_step_ends_those_that_take_part_and_the_next_call_is_answered(
 
 
 def test_a_call_whose_numbers_run_over_ends_alone_and_leaves_nothing_behind(llava: Loaded) -> None:
-    def run_over(_: object, given: tuple[torch.Tensor, ...], named: dict[str, Any]) -> None:
-        (given[0] if given else named["hidden_states"])[row] = torch.nan
+    def run_over(hidden: torch.Tensor, _: torch.Tensor) -> None:
+        hidden[row] = torch.nan
 
     async def main() -> None:
         inside = batcher(llava, max_batch=3)
         long, broken, other = (add(inside, call(chat, 60)) for chat in (LONG, CHATS[1], CHATS[3]))
         while len(inside.scheduler.decoding) < 3:
             inside.step()
-        hook = llava.model.get_decoder().layers[0].register_forward_pre_hook(run_over, with_kwargs=True)
+        hook = before_pass(llava, run_over)
         inside.step()
         hook.remove()
         with pytest.raises(EngineError, match=r"llava-tiny gave no number .* In torch.float32 large values run over"):
@@ -185,7 +185,7 @@ def test_an_error_that_is_kept_keeps_no_tensor_alive(llava: Loaded) -> None:
         seen.append(weakref.ref(large))
         raise ValueError("shapes differ")
 
-    hook = llava.model.get_decoder().register_forward_pre_hook(fail)
+    hook = before_pass(llava, fail)
     try:
         with pytest.raises(EngineError, match="ValueError") as caught:
             ask(llava, call(CHATS[0]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llava.engines.local.memory import GIB, Kept, _free_bytes, default_budget
+from llava.engines.local.memory import GIB, Kept, default_budget, free_bytes
 
 
 def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
@@ -23,7 +23,7 @@ def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
 
 @pytest.mark.parametrize("free", [0.5, 100])
 def test_the_default_budget_is_a_part_of_what_is_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
-    monkeypatch.setattr("llava.engines.local.memory._free_bytes", lambda: int(free * GIB))
+    monkeypatch.setattr("llava.engines.local.memory.free_bytes", lambda: int(free * GIB))
     assert default_budget(torch.device("cpu")) == min(free / 4, 4) * GIB
 
 
@@ -43,8 +43,8 @@ def test_free_is_what_programs_can_have_within_a_containers_limit(tmp_path: Path
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert _free_bytes(tmp_path) == free
+    assert free_bytes(tmp_path) == free
 
 
 def test_a_system_without_such_files_is_asked_for_its_whole_memory(tmp_path: Path) -> None:
-    assert _free_bytes(tmp_path) > GIB / 4
+    assert free_bytes(tmp_path) > GIB / 4

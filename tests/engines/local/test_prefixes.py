@@ -4,15 +4,17 @@ import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from llava.chat import Call, Chat, Image, Message
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.prompt import Prompt
 from llava.errors import EngineError
 from llava.model.loaded import Loaded
-from tests.engines.local.driving import BLUE, CHATS, LONG, RED, add, batcher, call, finish, outcome, over_slots
+from tests.engines.local.driving import BLUE, CHATS, LONG, RED, add, batcher, before_pass, call, finish, outcome, over_slots
 from tests.factories import image
 
 QUESTIONS = [call(Chat.ask(question, [RED]), 4) for question in ("what is this?", "where", "the cat", "no")]
@@ -25,20 +27,25 @@ class Counts:
     positions = 0
 
 
+def tower_of(inside: Batcher[Prompt]) -> Any:
+    """The engine's own."""
+    return over_slots(inside).vision.eyes.vision_tower
+
+
 @contextmanager
-def counting(loaded: Loaded) -> Iterator[Counts]:
+def counting(inside: Batcher[Prompt], loaded: Loaded) -> Iterator[Counts]:
     counts = Counts()
 
     def tower(_: object, arguments: tuple[object, ...], named: dict[str, object]) -> None:
         pixels = arguments[0] if arguments else named["pixel_values"]
         counts.images += len(pixels)  # type: ignore[arg-type]
 
-    def decoder(_: object, __: object, named: dict[str, object]) -> None:
-        counts.positions += named["position_ids"].numel()  # type: ignore[attr-defined]
+    def decoder(_: Tensor, positions: Tensor) -> None:
+        counts.positions += positions.numel()
 
     hooks = [
-        loaded.model.model.vision_tower.register_forward_pre_hook(tower, with_kwargs=True),
-        loaded.model.get_decoder().register_forward_pre_hook(decoder, with_kwargs=True),
+        tower_of(inside).register_forward_pre_hook(tower, with_kwargs=True),
+        before_pass(loaded, decoder),
     ]
     try:
         yield counts
@@ -62,12 +69,12 @@ def test_many_questions_about_one_image_compute_it_once(llava: Loaded) -> None:
     inside = batcher(llava)
     prompts = [inside.runner.prepare(one) for one in QUESTIONS]
     shared = prompts[0].spans[0].end
-    with counting(llava) as counts:
+    with counting(inside, llava) as counts:
         together = run(inside, *QUESTIONS)
     answered = sum(one.sampling.max_tokens - 1 for one in QUESTIONS)
-    widest = max(prompt.tokens - shared for prompt in prompts[1:])  # the other three are read as one padded batch
+    rests = sum(prompt.tokens - shared for prompt in prompts[1:])
     assert counts.images == 1
-    assert counts.positions == prompts[0].tokens + 3 * widest + answered
+    assert counts.positions == prompts[0].tokens + rests + answered
     stats = inside.runner.stats()
     assert (stats.image_hits, stats.image_misses, stats.evictions) == (3, 1, 0)
     assert stats.reused_tokens == 3 * shared
@@ -79,7 +86,7 @@ def test_the_cost_of_a_later_call_is_its_new_tokens(llava: Loaded) -> None:
     inside = batcher(llava)
     run(inside, QUESTIONS[0])
     prompt = inside.runner.prepare(call(CHATS[4], 1))
-    with counting(llava) as counts:
+    with counting(inside, llava) as counts:
         run(inside, call(CHATS[4], 1))
     assert counts.images == 0
     assert counts.positions == prompt.tokens - prompt.spans[0].end
@@ -89,7 +96,7 @@ def test_equal_pixels_are_the_same_image_wherever_they_come_from_and_others_are_
     inside = batcher(llava)
     run(inside, QUESTIONS[0])
     twin, other = Image.open(RED.png()), image("red", (40, 31))
-    with counting(llava) as counts:
+    with counting(inside, llava) as counts:
         run(inside, call(Chat.ask("what is this?", [twin]), 1))
         assert counts.images == 0
         run(inside, call(Chat.ask("what is this?", [other]), 1))
@@ -100,7 +107,7 @@ def test_another_system_line_shares_the_features_and_not_the_keys(llava: Loaded)
     inside = batcher(llava)
     run(inside, QUESTIONS[0])
     one = call(Chat((Message("system", "be kind"), Message("user", "what is this?", (RED,)))), 4)
-    with counting(llava) as counts:
+    with counting(inside, llava) as counts:
         found = run(inside, one)
     assert counts.images == 0
     assert inside.runner.stats().image_misses == 2
@@ -179,7 +186,7 @@ def test_an_image_that_fails_in_the_tower_fails_its_own_call_only(llava: Loaded)
     async def main() -> None:
         inside = batcher(llava, max_batch=1)
         broken = add(inside, QUESTIONS[0])
-        hook = llava.model.model.vision_tower.register_forward_pre_hook(fail)
+        hook = tower_of(inside).register_forward_pre_hook(fail)
         try:
             inside.step()
         finally:
@@ -201,7 +208,7 @@ def test_a_budget_without_room_for_anything_kept_still_encodes_an_image_once_for
         add(inside, call(CHATS[0], 60))
         inside.step()
         add(inside, QUESTIONS[0])
-        with counting(llava) as counts:
+        with counting(inside, llava) as counts:
             over_slots(inside).prefixes.shrink(0)
             finish(inside)
         return counts.images
@@ -223,11 +230,12 @@ def test_new_images_go_through_the_tower_together_and_give_what_they_give_alone(
 
     texts: list[str] = []
     alone = [asyncio.run(main(batcher(llava), one))[0] for one in calls]
-    hook = llava.model.model.vision_tower.register_forward_pre_hook(
+    inside = batcher(llava, max_batch=16, chunk=4096)
+    hook = tower_of(inside).register_forward_pre_hook(
         lambda _, given, named: passes.append(len(given[0] if given else named["pixel_values"])), with_kwargs=True
     )
     try:
-        together = asyncio.run(main(batcher(llava, max_batch=16, chunk=4096), *calls, calls[0]))
+        together = asyncio.run(main(inside, *calls, calls[0]))
     finally:
         hook.remove()
     assert passes == [8, 2]

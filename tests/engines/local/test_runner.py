@@ -14,7 +14,20 @@ from llava.engines.local.runner import SlotRunner, fits
 from llava.errors import EngineError, UserError
 from llava.model.builder import load
 from llava.model.loaded import Loaded
-from tests.engines.local.driving import CHATS, FAMILIES, RED, ask, batcher, call, generated, logprobs, of_family, over_slots, shown
+from tests.engines.local.driving import (
+    CHATS,
+    FAMILIES,
+    RED,
+    ask,
+    batcher,
+    before_pass,
+    call,
+    generated,
+    logprobs,
+    of_family,
+    over_slots,
+    shown,
+)
 
 CHAT = CHATS[1]
 
@@ -154,7 +167,7 @@ def test_out_of_memory_fails_the_call_and_keeps_no_tensor(
     def full(*_: object) -> None:
         raise error(message)
 
-    hook = loaded.model.get_decoder().register_forward_pre_hook(full)
+    hook = before_pass(loaded, full)
     try:
         with pytest.raises(EngineError, match="Out of memory on cpu: ask for less") as caught:
             reply(loaded)

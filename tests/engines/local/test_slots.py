@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from llava.engines.local.slots import Chunk, Decode, Slots
+from llava.engines.local.slots import Slots
 
 CONFIG = LlamaConfig(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, hidden_size=32)
 ROOM = 10**9
@@ -151,26 +151,3 @@ def test_a_snapshot_is_a_copy_and_loads_where_it_is_wanted() -> None:
     other.filled = 5
     row = [float(value) for value in slots.layers[1][1, 1, 0, :6, 0]]
     assert row == [8.0, 8.0, 2.0, 2.0, 2.0, 0.0]
-
-
-def test_a_decode_window_writes_one_position_a_row_and_reads_up_to_the_longest() -> None:
-    slots = made(Call(1.0, filled=3), Call(2.0, filled=6))
-    new = torch.full((2, 2, 1, 8), 9.0)
-    keys, values = Decode(torch.arange(2), torch.tensor([3, 6]), 7).update(slots.layers[0], new, -new)
-    assert keys.shape == values.shape == (2, 2, 7, 8)
-    assert keys[:, 0, :, 0].tolist() == [[1, 1, 1, 9, 0, 0, 0], [2, 2, 2, 2, 2, 2, 9]]
-    assert values[1, 1, 6, 0] == -9
-    assert keys.data_ptr() == slots.layers[0].data_ptr()  # read in place
-
-
-@pytest.mark.parametrize("rows", [[0, 1], [1], [2, 0]])
-def test_a_chunk_window_writes_each_row_where_it_goes_on_and_leaves_the_padding_out(rows: list[int]) -> None:
-    slots = made(Call(1.0, filled=3), Call(2.0, filled=6), Call(3.0, filled=0))
-    starts, counts = [slots.owners[row].filled for row in rows], [2, 1][: len(rows)]
-    new = torch.full((len(rows), 2, 2, 8), 9.0)
-    window = Chunk(rows, starts, counts)
-    keys, _ = window.update(slots.layers[0], new, new)
-    assert keys.shape[2] == window.length == max(start + count for start, count in zip(starts, counts, strict=True))
-    for i, (row, start, count) in enumerate(zip(rows, starts, counts, strict=True)):
-        assert keys[i, 0, start : start + count, 0].tolist() == [9.0] * count
-        assert float(slots.layers[0][0, row, 0, start + count, 0]) != 9.0

@@ -1,0 +1,75 @@
+"""The layers of Llama, Mistral and Qwen2 over KV slots: transformers' weights, angles, activations and attention, on a shorter way.
+
+Three operations of torch where transformers' own pass takes five, which counts at few rows. The positions of all calls lie one behind
+another, (T, width), without padding; only a window (`windows`) knows which belong together. Knows no call and no text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward
+
+from llava.engines.local.packed import joined
+from llava.engines.local.slots import Slots
+from llava.engines.local.windows import Window
+
+
+class Decoder:
+    """The layers of one language model, transformers' `decoder`. `pack` as in `packed`."""
+
+    def __init__(self, decoder: Any, slots: Slots[Any], pack: bool) -> None:
+        self._slots = slots
+        self._rotary = decoder.rotary_emb
+        self._norm = decoder.norm
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(decoder.config._attn_implementation, eager_attention_forward)
+        self._layers = [_Layer(layer, attend, pack) for layer in decoder.layers]
+
+    def __call__(self, hidden: Tensor, window: Window) -> Tensor:
+        """The last hidden states (N, width) of the window's last positions; `hidden` (T, width), the embeddings, is written over."""
+        cos, sin = self._rotary(hidden, window.positions[None])
+        half = sin.shape[-1] // 2
+        # A rotation is x * cos + (x, its halves exchanged, the new first half negated) * sin: the minus goes into the sine.
+        turn = cos[0, :, None], torch.cat((-sin[..., :half], sin[..., half:]), -1)[0, :, None]
+        *early, last = zip(self._layers, self._slots.layers, strict=True)
+        for layer, kv in early:
+            hidden = layer(hidden, kv, window, turn)
+        layer, kv = last
+        return _normed(self._norm, layer(hidden, kv, window, turn, window.last))
+
+
+class _Layer:
+    def __init__(self, layer: Any, attend: Any, pack: bool) -> None:
+        self._attention, mlp = layer.self_attn, layer.mlp
+        self._before_attention, self._before_mlp = layer.input_layernorm, layer.post_attention_layernorm
+        self._attend = attend
+        self._kv_heads = self._attention.config.num_key_value_heads
+        self._qkv = joined([self._attention.q_proj, self._attention.k_proj, self._attention.v_proj], pack)
+        self._out = joined([self._attention.o_proj], pack)
+        self._gate_up = joined([mlp.gate_proj, mlp.up_proj], pack)
+        self._down = joined([mlp.down_proj], pack)
+        self._activate = mlp.act_fn
+
+    def __call__(self, hidden: Tensor, kv: Tensor, window: Window, turn: tuple[Tensor, Tensor], only: Tensor | None = None) -> Tensor:
+        """`hidden` (T, width) behind the layer; with `only`, indices (N,), of these positions."""
+        cos, sin = turn
+        heads = self._qkv(_normed(self._before_attention, hidden)).view(len(hidden), -1, cos.shape[-1])
+        turned = heads[:, : -self._kv_heads]  # of queries, keys and values, the first two
+        exchanged = turned.roll(cos.shape[-1] // 2, -1)
+        turned.mul_(cos).addcmul_(exchanged, sin)
+        queries, new = heads[:, : -2 * self._kv_heads], heads[:, -2 * self._kv_heads :].view(len(heads), 2, self._kv_heads, -1)
+        seen = window.attend(self._attend, self._attention, queries, new, kv)
+        if only is not None:
+            hidden, seen = hidden[only], seen[only]
+        hidden += self._out(seen)
+        gate, up = self._gate_up(_normed(self._before_mlp, hidden)).chunk(2, -1)
+        hidden += self._down(self._activate(gate).mul_(up))
+        return hidden
+
+
+def _normed(norm: Any, hidden: Tensor) -> Tensor:
+    return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)

@@ -1,0 +1,60 @@
+"""What a forward pass writes into the slots, and what of them its positions see."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from llava.engines.local.windows import Chunks, Step, Window
+
+HEADS, KV_HEADS, DIM, LENGTH = 4, 2, 8, 16
+MODULE = SimpleNamespace(scaling=DIM**-0.5, num_key_value_groups=HEADS // KV_HEADS, is_causal=True)
+
+
+def slots(*filled: int) -> Tensor:
+    """A layer whose rows hold so many positions; behind them lies what nobody may see."""
+    torch.manual_seed(1)
+    kv = torch.randn(2, len(filled), KV_HEADS, LENGTH, DIM)
+    for row, count in enumerate(filled):
+        kv[:, row, :, count:] = 1e4
+    return kv
+
+
+def alone(kv: Tensor, row: int, place: int, query: Tensor) -> Tensor:
+    """What a query (heads, dim) sees from `place` in its row: softmax by hand."""
+    keys, values = kv[:, row, :, : place + 1].repeat_interleave(HEADS // KV_HEADS, 1)
+    weights = torch.softmax((keys @ query[:, :, None])[:, :, 0] * MODULE.scaling, -1)
+    seen: Tensor = (weights[:, None] @ values)[:, 0].flatten()
+    return seen
+
+
+def check(window: Window, kv: Tensor, places: list[tuple[int, int]]) -> None:
+    """`places`: the row and the position of each new one."""
+    torch.manual_seed(2)
+    queries, new = torch.randn(len(places), HEADS, DIM), torch.randn(len(places), 2, KV_HEADS, DIM)
+    wanted = kv.clone()
+    for (row, place), added in zip(places, new, strict=True):
+        wanted[:, row, :, place] = added
+    attend: Any = sdpa_attention_forward
+    seen = window.attend(attend, MODULE, queries, new, kv)
+    assert torch.equal(kv, wanted)
+    assert window.positions.tolist() == [place for _, place in places]
+    torch.testing.assert_close(seen, torch.stack([alone(kv, *place, query) for place, query in zip(places, queries, strict=True)]))
+
+
+def test_a_step_writes_one_position_a_row_and_each_sees_its_own_row_up_to_there() -> None:
+    check(Step(torch.tensor([3, 6]), 7, torch.float32), slots(3, 6, 2), [(0, 3), (1, 6)])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rows", [[0, 1], [1], [2, 0], [2, 1, 0]])
+def test_chunks_go_on_where_their_rows_end_and_see_nothing_that_comes_later(rows: list[int], causal: bool) -> None:
+    filled = [3, 6, 0]
+    starts, counts = [filled[row] for row in rows], [4, 1, 3][: len(rows)]
+    window = Chunks(rows, starts, counts, torch.empty(0), causal=causal)
+    places = [(row, start + i) for row, start, count in zip(rows, starts, counts, strict=True) for i in range(count)]
+    check(window, slots(*filled), places)
+    assert [places[i] for i in window.last.tolist()] == [(row, start + n - 1) for row, start, n in zip(rows, starts, counts, strict=True)]
