@@ -1,4 +1,4 @@
-"""Pictures that visitors have sent and not asked about yet: in memory, for a while, under ids that nobody can guess.
+"""Pictures that visitors have sent: in memory, for a while, under ids that nobody can guess. Conversations keep the ids, not the pictures.
 
 No file is written, and no name of a file is looked at. Knows no page and no gradio.
 """
@@ -9,11 +9,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llava.chat import Chat, Image
 from llava.errors import UserError
 from llava.serve.gateway.content import Limits
+
+Look = Callable[[Sequence[str]], tuple[Image, ...]]  # `Pictures.get`
 
 MOST_BYTES = 256 * 2**20
 SECONDS = 3600.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from llava.chat import Chat, Image, Message
+from llava.chat import Chat, Message
 from llava.ecso.defences import Method
 from llava.ecso.driver import Done, Event, Piece, Started, events
 from llava.ecso.inputs import check_text
@@ -23,12 +23,10 @@ from llava.ecso.policy import Policy
 from llava.engines.base import Engine
 from llava.errors import EngineError, UserError
 from llava.serve.web.moderation import Moderator
-from llava.serve.web.pictures import LIMITS, check_size
+from llava.serve.web.pictures import LIMITS, Look, check_size
 from llava.serve.web.running import Changed, Running
 from llava.serve.web.votes import KINDS
 from llava.serve.web.words import failure
-
-Look = Callable[[Sequence[str]], tuple[Image, ...]]
 
 MOST_TURNS = LIMITS.messages // 2
 UNBEGUN = "The question was not put to the model: press Regenerate to ask it again."

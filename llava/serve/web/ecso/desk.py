@@ -1,13 +1,14 @@
 """One visitor's work on the ECSO page: a question, the steps that are done, what comes next. Knows no gradio and no HTML.
 
 The method is llava.ecso's, which goes on from any steps that are done: a button runs it to the end of its step, and an edited text is a
-step with another reply.
+step with another reply. Pictures are known here by their hashes, and their bytes are kept in the page's store only: a step that needs one
+looks it up, and one that is not there any more is a sentence.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -15,18 +16,20 @@ from llava.chat import Call, Chat, Image, Message, Reply
 from llava.ecso.defences import Method
 from llava.ecso.driver import Done, Event, Finished, Piece, Started, events, upcoming
 from llava.ecso.inputs import check_text
+from llava.ecso.record import KnownByHash
 from llava.ecso.steps import Outcome
 from llava.ecso.trace import Step, Trace
 from llava.engines.base import Engine
 from llava.errors import UserError
 from llava.serve.web.moderation import Moderator
-from llava.serve.web.pictures import LIMITS, check_size
+from llava.serve.web.pictures import LIMITS, Look, check_size
 from llava.serve.web.running import Changed, Running
 from llava.serve.web.words import failure
 
 # The page's panels, in order, and the method's steps that each of them shows.
 PANELS = {"answer": ("answer",), "check": ("check",), "caption": ("caption",), "regenerate": ("regenerate", "recheck")}
 ORDER = list(PANELS)
+GONE = "A picture of this conversation is no longer kept here: add it again and ask anew, or start over."
 
 
 def panel_of(step: str) -> str:
@@ -41,7 +44,8 @@ class Desk:
     `history`: earlier turns; `ask`: the question, with them; `given`: an answer that the visitor wrote in place of the model's; `steps`:
     those that are done; `outcome`: what is released, once nothing is left to do; `now` and `said`: the running step and its text so far;
     `product`: show what a guarded service's user would see, and nothing else; `previews`: image's hash -> a small copy as a data URL;
-    `asking`: held while a question is made ready, so that of two the one that came first begins.
+    `pictures`: image's hash -> its id in the page's store; `asking`: held while a question is made ready, so that of two the one that
+    came first begins.
     """
 
     history: tuple[Message, ...] = ()
@@ -57,6 +61,7 @@ class Desk:
     stopped: bool = False
     product: bool = False
     previews: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
     running: Running = field(default_factory=Running)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -92,12 +97,15 @@ class Desk:
             return False
         return panel == "answer" or bool(self.done(panel)) or self.following() == panel
 
-    def begin(self, question: str, images: tuple[Image, ...], method: Method, model: str) -> None:
-        """A question, after the earlier turns; raises `UserError`."""
+    def begin(self, question: str, pictures: Sequence[tuple[str, Image]], method: Method, model: str) -> None:
+        """A question about pictures, given with their ids, after the earlier turns; raises `UserError`."""
         self.running.check_free()
+        images = tuple(_stub(image) for _, image in pictures)
         ask = Chat((*self.history, Message("user", check_text("question", question), images)))
         check_size(ask)
         self._clear()
+        known = self.pictures | {image.sha256: name for name, image in pictures}
+        self.pictures = {image.sha256: known[image.sha256] for image in ask.images}
         self.ask, self.method, self.model = ask, method, model
 
     def keep(self, previews: Mapping[str, str]) -> None:
@@ -121,14 +129,15 @@ class Desk:
         self.outcome, self.problem, self.stopped = None, "", False
         return True
 
-    async def run(self, engine: Engine, panel: str | None = None, moderator: Moderator | None = None) -> AsyncGenerator[None, None]:
-        """Do the step of one panel, again if it is done, or all that is left; yields when to draw. What fails is in `problem`."""
-        if panel is not None:
-            first = next((at for at, step in enumerate(self.steps) if step.name in PANELS[panel]), len(self.steps))
-            self.steps = self.steps[:first]
-        self.outcome, self.problem, self.stopped = None, "", False
+    async def run(
+        self, engine: Engine, look: Look, panel: str | None = None, moderator: Moderator | None = None
+    ) -> AsyncGenerator[None, None]:
+        """Do the step of one panel, again if it is done, or all that is left; yields when to draw. `look` finds pictures by their ids.
+        What fails is in `problem`; nothing is undone where a picture is gone."""
         try:
-            async with aclosing(self.running.changes(lambda changed: self._follow(engine, panel, moderator, changed))) as changes:
+            ask = self._seen(look)
+            self._undo(panel)
+            async with aclosing(self.running.changes(lambda changed: self._follow(ask, engine, panel, moderator, changed))) as changes:
                 async for stopped in changes:
                     self.stopped = stopped and self.ask is not None  # else it was started over meanwhile
                     yield
@@ -147,7 +156,7 @@ class Desk:
     def start_over(self) -> None:
         """Forget everything."""
         self.running.stop()
-        self.history, self.previews = (), {}
+        self.history, self.previews, self.pictures = (), {}, {}
         self._clear()
 
     def trace(self) -> Trace:
@@ -156,14 +165,29 @@ class Desk:
             raise UserError("There is nothing to download yet.")
         return Trace(self.ask, self.method, self.model, self.steps, self.outcome, self.given)
 
-    async def _follow(self, engine: Engine, panel: str | None, moderator: Moderator | None, changed: Changed) -> None:
+    def _seen(self, look: Look) -> Chat:
+        """The question with its pictures themselves; raises `UserError` for one that is gone."""
         if self.ask is None:
             raise UserError("There is no question yet.")
+        try:
+            found = {image.sha256: image for image in look([self.pictures[image.sha256] for image in self.ask.images])}
+        except UserError:
+            raise UserError(GONE) from None
+        return _changed(self.ask, lambda image: found[image.sha256])
+
+    def _undo(self, panel: str | None) -> None:
+        """Forget a panel's steps and those after them, and how the last run ended."""
+        if panel is not None:
+            first = next((at for at, step in enumerate(self.steps) if step.name in PANELS[panel]), len(self.steps))
+            self.steps = self.steps[:first]
+        self.outcome, self.problem, self.stopped = None, "", False
+
+    async def _follow(self, ask: Chat, engine: Engine, panel: str | None, moderator: Moderator | None, changed: Changed) -> None:
         if moderator is not None and not self.steps:
             self.now = "moderation"
             changed()
-            await moderator.check(self.ask.question)
-        async with aclosing(events(self.method, self.ask, engine, self.given, self.steps)) as happening:
+            await moderator.check(ask.question)
+        async with aclosing(events(self.method, ask, engine, self.given, self.steps)) as happening:
             async for event in happening:
                 self._take(event)
                 changed()
@@ -176,7 +200,8 @@ class Desk:
         elif isinstance(event, Piece):
             self.said += event.text
         elif isinstance(event, Finished):
-            self.steps = (*self.steps, event.step)
+            call = event.step.call
+            self.steps = (*self.steps, replace(event.step, call=replace(call, chat=_changed(call.chat, _stub))))
             self.now = self.said = ""
         elif isinstance(event, Done):
             self.outcome = event.trace.outcome
@@ -193,3 +218,13 @@ class Desk:
         self.steps = ()
         self.now = self.said = self.problem = ""
         self.stopped = False
+
+
+def _stub(image: Image) -> Image:
+    """An equal picture that holds no bytes."""
+    return KnownByHash(image.sha256, image.size)
+
+
+def _changed(chat: Chat, change: Callable[[Image], Image]) -> Chat:
+    """The chat with each picture changed."""
+    return Chat(tuple(replace(message, images=tuple(map(change, message.images))) for message in chat.messages))

@@ -112,16 +112,18 @@ class EcsoPage:
         try:
             async with desk.asking:
                 kept.check(values[self.begun], desk.begun)
-                images = self._pictures.get(picker_ids(values[self.form.picker]))
+                ids = picker_ids(values[self.form.picker])
+                images = self._pictures.get(ids)
                 model, engine = await self._models.chosen(values[self.form.models.dropdown])
                 previews = await asyncio.to_thread(view.previews, images)
-                desk.begin(values[self.form.question] or "", images, self._method(values), model)  # no await from here on until it runs
+                asked = list(zip(ids, images, strict=True))
+                desk.begin(values[self.form.question] or "", asked, self._method(values), model)  # no await from here on until it runs
                 desk.keep(previews)
         except Exception as error:  # noqa: BLE001 - the same
             desk.problem = failure(error)
             yield self._drawn(desk)
             return
-        async with aclosing(self._drawing(desk, desk.run(engine, panel, self._moderator))) as drawings:
+        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.get, panel, self._moderator))) as drawings:
             async for drawing in drawings:
                 yield drawing
 
@@ -139,7 +141,7 @@ class EcsoPage:
             desk.problem = failure(error)
             yield self._drawn(desk)
             return
-        async with aclosing(self._drawing(desk, desk.run(engine, panel))) as drawings:
+        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.get, panel))) as drawings:
             async for drawing in drawings:
                 yield drawing
 
