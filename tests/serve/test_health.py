@@ -152,11 +152,12 @@ def test_a_gateway_gives_up_a_model_of_its_own_process_only(monkeypatch: pytest.
 # What a GPU does after an illegal access, on a processor: every forward pass fails.
 POISONED = """
 import sys
-from llava.engines.local import runner
+from llava.engines.local.decoder import Decoder
 from llava.serve import health
-def failing(self, window, **inputs):
+def failing(self, hidden, window):
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
-health.PAUSE, runner.SlotRunner._forward = 0.1, failing
+vars(Decoder)["__call__"]  # it is what runs
+health.PAUSE, Decoder.__call__ = 0.1, failing
 from llava import cli
 sys.exit(cli.main())
 """
