@@ -137,23 +137,14 @@ def test_one_file_of_answers_for_pictures_that_the_original_keeps_apart_is_refus
     answers = layouts.json_lines(
         tmp_path / "answers.jsonl", [{"image": "0.jpg", "query": layouts.mmsafe_entry(0)["Rephrased Question"], "text": "x"}]
     )
-    both = named(
-        tmp_path / "data",
-        tmp_path / "out",
-        server,
-        tasks=(task("mm_safetybench", modes="SD_TYPO,TYPO", scenarios=layouts.MISSPELT),),
-        drafts=answers,
-    )
+
+    def asked(modes: str) -> Plan:
+        tasks = (task("mm_safetybench", modes=modes, scenarios=layouts.MISSPELT),)
+        return named(tmp_path / "data", tmp_path / "out", server, tasks=tasks, drafts=answers)
+
     with pytest.raises(UserError, match=r"cannot be told apart as answers to \".*/SD_TYPO/0\" and \".*/TYPO/0\".*--task-option modes="):
-        evaluate(both)
-    one = named(
-        tmp_path / "data",
-        tmp_path / "out",
-        server,
-        tasks=(task("mm_safetybench", modes="TYPO", scenarios=layouts.MISSPELT),),
-        drafts=answers,
-    )
-    evaluate(replace(one, methods=("ecso",)))
+        evaluate(asked("SD_TYPO,TYPO"))
+    evaluate(replace(asked("TYPO"), methods=("ecso",)))
     given = {row["id"]: row["given"] for row in read(records(tmp_path / "out", "ecso", "mm_safetybench"))[1]}
     assert given == {f"{layouts.MISSPELT}/TYPO/0": "x"}
 
