@@ -33,23 +33,23 @@ class Command:
 COMMANDS = {
     "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
     "chat": Command("llava.serve.cli", "chat about images in this terminal, guarded or not"),
+    "demo": Command("llava.serve.demo", "see ECSO at work in a browser: controller, worker and page in one command", "demo"),
+    "serve": Command("llava.serve.launch", "guarded answers for any OpenAI client: controller, worker and gateway in one command", "serve"),
+    "gateway": Command("llava.serve.api_server", "the guarding gateway alone, in front of a server, a controller or a checkpoint", "serve"),
+    "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does", "serve"),
+    "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does", "serve"),
+    "ecso-page": Command("llava.serve.gradio_web_server_ecso", "the ECSO page alone; it asks the workers of a controller", "demo"),
     "chat-page": Command(
         "llava.serve.gradio_web_server", "LLaVA's chat page for browsers, guarded; it asks the workers of a controller", "demo"
     ),
-    "demo": Command("llava.serve.demo", "see ECSO at work in a browser: controller, worker and page in one command", "demo"),
-    "ecso-page": Command("llava.serve.gradio_web_server_ecso", "the ECSO page alone; it asks the workers of a controller", "demo"),
     "doctor": Command("llava.doctor.__main__", "say what is wrong with a gateway, controller, worker or model server"),
-    "bench": Command("llava.bench.__main__", "measure what ECSO costs on this machine, beside the plain way and the machine's limit"),
     "data": Command("llava.eval.data", "which benchmarks there are, where their files go, and whether they are complete"),
-    "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does", "serve"),
-    "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does", "serve"),
     "eval": Command("llava.eval.__main__", "put benchmarks to a model, direct and defended; an interrupted run goes on where it was"),
     "judge": Command("llava.eval.judge.__main__", "have the answers of a run judged: harmful or not, refused or not, graded"),
-    "gateway": Command("llava.serve.api_server", "the guarding gateway alone, in front of a server, a controller or a checkpoint", "serve"),
     "report": Command("llava.eval.report.__main__", "make a judged run into a page, a text and tables that people would publish"),
     "compare": Command("llava.eval.report.compare", "two methods of a run, or two runs, side by side and sample by sample"),
     "submit": Command("llava.eval.submit.__main__", "write the files that official tools take: MMBench, MM-Vet, MME"),
-    "serve": Command("llava.serve.launch", "guarded answers for any OpenAI client: controller, worker and gateway in one command", "serve"),
+    "bench": Command("llava.bench.__main__", "measure what ECSO, evaluations and serving cost on this machine"),
 }
 
 # What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and
@@ -110,7 +110,8 @@ def concluded(work: Callable[[], int]) -> int:
 
 
 def _dispatch(words: list[str], prog: str) -> int:
-    rows = "\n".join(f"  {name:10}{command.summary}" for name, command in COMMANDS.items())
+    width = max(map(len, COMMANDS)) + 2
+    rows = "\n".join(f"  {name:{width}}{command.summary}" for name, command in COMMANDS.items())
     parser = Parser(
         prog=prog,
         description="Safe answers about images, with any vision-language model.",
