@@ -26,8 +26,7 @@ OWN = "http://127.0.0.1"  # until it is known at which port
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the page's options, and which model it shows."""
-    web.arguments(parser)
-    parser.set_defaults(controller_url=None)
+    web.arguments(parser, controller=None)
     add = parser.add_argument
     add("--model-path", default="mini", metavar="TARGET", help="mini (default), a checkpoint folder or a hub id")
     add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the worker's engine, such as device=cuda")

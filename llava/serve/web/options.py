@@ -30,13 +30,13 @@ class Settings:
     embed: bool = False
 
 
-def arguments(parser: argparse.ArgumentParser, port: int = 7860) -> None:
-    """Declare them."""
+def arguments(parser: argparse.ArgumentParser, port: int = 7860, controller: str | None = "http://localhost:21001") -> None:
+    """Declare them. `controller`: the default; with None the option is there, and --help does not tell it."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=int, default=port, help=f"(default: {port}; 0: any free one)")
-    address = "http://localhost:21001"
-    add("--controller-url", "--controller", default=address, metavar="URL", help=f"where the models are (default: {address})")
+    where = argparse.SUPPRESS if controller is None else f"where the models are (default: {controller})"
+    add("--controller-url", "--controller", default=controller, metavar="URL", help=where)
     modes = "ask for the list of models once, or at each visit (reload; default: once)"
     add("--model-list-mode", default="once", metavar="MODE", help=modes)
     add("--concurrency-count", type=int, default=16, metavar="N", help="answers at a time (default: 16); more wait")
