@@ -27,9 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--image", action="append", default=[], metavar="FILE", help="JPEG, PNG, WebP or GIF; several --image are several images")
     add("--question", required=True, metavar="TEXT", help="what you want to know")
-    add(
-        "--model", default="mini", metavar="TARGET", help="mini (default), a checkpoint folder, a hub id, http://host:port/v1, scripted:..."
-    )
+    targets = "mini (default), a checkpoint folder, a hub id, http://host:port/v1, controller://host:port, scripted:..."
+    add("--model", default="mini", metavar="TARGET", help=targets)
     add("--policy", default="paper", metavar="NAME", help=f"{' or '.join(POLICIES)} (default: paper)")
     add("--defence", default="ecso", metavar="NAME", help=f"{', '.join(DEFENCES)} (default: ecso)")
     add("--max-tokens", type=int, metavar="N", help="longest answer, in tokens (default: 512)")

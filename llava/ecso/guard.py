@@ -39,9 +39,9 @@ _PROMPTS = Prompts()
 class ECSO:
     """A guard before a vision-language model.
 
-    `target`: "mini", a checkpoint folder or hub id, "http://host:8000/v1", "scripted:...", or an engine. `policy`: "paper", "guard" or a
-    `Policy`. `defence`: a name in `DEFENCES`. `options`: of the answers' sampling (`max_tokens`, `temperature`, `top_p`, `stop`, `seed`);
-    all others go to the engine (`device`, `dtype`, `model`, `api_key`, ...).
+    `target`: "mini", a checkpoint folder or hub id, "http://host:8000/v1", "controller://host:10000", "scripted:...", or an engine.
+    `policy`: "paper", "guard" or a `Policy`. `defence`: a name in `DEFENCES`. `options`: of the answers' sampling (`max_tokens`,
+    `temperature`, `top_p`, `stop`, `seed`); all others go to the engine (`device`, `dtype`, `model`, `api_key`, ...).
     A guard closes the engine that it opened itself; an engine that it was given stays open, for whoever made it (other guards, perhaps).
     Raises `UserError` for what cannot be, `CheckpointError` for a folder that is no checkpoint.
     """

@@ -3,7 +3,7 @@
     llava eval --model mini --tasks vlsafe,mme --methods direct,ecso --out runs/first
     llava eval --model models/llava-v1.5-7b --data data --tasks mm_safetybench --task-option modes=SD_TYPO --out runs/llava
     llava eval --engine http://localhost:8000/v1 --tasks vlsafe --out runs/vllm
-    llava eval merge runs/first          joins shards that ran apart (--shard)
+    llava eval merge runs/first          # joins shards that ran apart (--shard)
 
 What is recorded is never asked again: the same command goes on where it was interrupted. Exit codes: 0 done, 1 the model or the disk
 failed, 2 a mistake in the input, 3 some samples failed or were set aside (they are listed).
@@ -23,7 +23,6 @@ from llava.ecso import DEFENCES, POLICIES
 from llava.ecso.policy import policy_named
 from llava.errors import UserError
 from llava.eval.plan import Plan, Shard
-from llava.eval.presets import PRESETS
 from llava.eval.tasks import configured
 from llava.paths import DATA, MINI_DATA
 
@@ -47,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, metavar="FOLDER", help=f"where the benchmarks are (default: {DATA}; for the model mini {MINI_DATA})")
     add("--out", type=Path, metavar="FOLDER", help="where the run is recorded, and gone on with")
     add("--resume", action="store_true", help="go on where the run in --out was interrupted: what is done anyway")
-    add("--preset", default="paper", metavar="NAME", help=f"{' or '.join(PRESETS)}: the published method, or the original scripts' quirks")
+    add("--preset", default="paper", metavar="NAME", help="paper: the published method (default); repo: with the original scripts' quirks")
     add("--policy", default="paper", metavar="NAME", help=f"{' or '.join(POLICIES)} (default: paper)")
     add("--answers", type=Path, metavar="PATH", help="take first answers from this file or run, or the original's files below this folder")
     add("--original", type=Path, metavar="FOLDER", help="also write the original's answer files (.../merge.jsonl) below this folder")

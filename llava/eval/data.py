@@ -1,9 +1,11 @@
 """Which benchmarks there are, where their files go, and whether they are complete. Downloads nothing.
 
-llava data list
-llava data where mme
-llava data check mm_safetybench --task-option modes=SD_TYPO
-llava data check vlsafe --data playground/data/mini
+    llava data list
+    llava data where mme
+    llava data check mm_safetybench --task-option modes=SD_TYPO
+    llava data check vlsafe --data playground/data/mini
+
+Exit codes: 0 all is as it should be, 1 `check` found something wrong, 2 a mistake in the input.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from llava.model.templates import template_for
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     add = parser.add_argument
-    add("--model-base", metavar="PATH", help="the base of a LoRA or projector-only checkpoint")
+    add("--model-base", metavar="PATH", help="not supported yet: merge a LoRA or projector-only checkpoint into its base first")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:N, mps (default: the best there is)")
     add("--conv-mode", metavar="NAME", help="conversation template (default: by the model's name)")
-    add("--load-8bit", action="store_true", help="weights in 8 bits")
-    add("--load-4bit", action="store_true", help="weights in 4 bits")
+    add("--load-8bit", action="store_true", help="not supported yet: try --engine-option dtype=float16")
+    add("--load-4bit", action="store_true", help="not supported yet, like --load-8bit")
     add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the engine, such as dtype=float16")
 
 

@@ -1,11 +1,11 @@
 """Have a run's answers judged: `llava judge` or `python -m llava.eval.judge`.
 
-    llava judge runs/first                                                    by refusal phrases: no network, a rule and not a judge
-    llava judge runs/first --judge gpt-4o --max-cost 5                        OPENAI_API_KEY, or --judge-key-file
+    llava judge runs/first                                                    # by refusal phrases: no network, a rule and not a judge
+    llava judge runs/first --judge gpt-4o --max-cost 5                        # OPENAI_API_KEY, or --judge-key-file
     llava judge runs/first --judge qwen3-32b --judge-base-url http://localhost:8000/v1
-    llava judge runs/first --judge gpt-4o --judge guard:llama-guard-4-12b@http://localhost:8001/v1         a panel, with its agreement
-    llava judge runs/first --judge gpt-4 --judge-file vlsafe_judge.jsonl      with the original's prompts
-    llava judge --selftest --judge gpt-4o                                     how good is it on answers made to mislead judges?
+    llava judge runs/first --judge gpt-4o --judge guard:llama-guard-4-12b@http://localhost:8001/v1         # a panel, with its agreement
+    llava judge runs/first --judge gpt-4 --judge-file vlsafe_judge.jsonl      # with the original's prompts
+    llava judge --selftest --judge gpt-4o                                     # how good is it on answers made to mislead judges?
 
 What is recorded is not asked again, and what was ever asked of a judge comes from its cache. Exit codes: 0 done, 1 the judge or the disk
 failed, 2 a mistake in the input, 3 some texts have no verdict (they are counted in no class).

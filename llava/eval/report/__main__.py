@@ -1,8 +1,8 @@
 """Make a run into a report: `llava report RUN`.
 
-    llava report runs/first              report.html, report.md, metrics.json, outcomes.jsonl and samples.parquet, in the run's folder
-    llava report runs/first --out site   the same, elsewhere
-    llava report runs/first --inspect    also Inspect's logs, for `inspect view --log-dir runs/first/inspect`
+    llava report runs/first              # report.html, report.md, metrics.json, outcomes.jsonl and samples.parquet, in the run's folder
+    llava report runs/first --out site   # the same, elsewhere
+    llava report runs/first --inspect    # also Inspect's logs, for `inspect view --log-dir runs/first/inspect`
 
 Asks no model and no judge: `llava judge RUN` comes first. Exit codes: 0 done, 1 the disk did not take it, 2 a mistake in the input.
 """

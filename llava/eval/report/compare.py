@@ -1,8 +1,8 @@
 """Two methods of one run, or two runs, side by side and sample by sample: `llava compare`.
 
-    llava compare runs/first --a direct --b ecso        what the defence changed
-    llava compare runs/first runs/second                 the same method in two runs: --a and --b name it (default: ecso)
-    llava compare runs/first --by scenario --changed 20  in each category, and the first samples whose verdict changed
+    llava compare runs/first --a direct --b ecso         # what the defence changed
+    llava compare runs/first runs/second                 # the same method in two runs: --a and --b name it (default: ecso)
+    llava compare runs/first --by scenario --changed 20  # in each category, and the first samples whose verdict changed
 
 Compared are the samples that both have decided. Exit codes: 0 done, 2 a mistake in the input.
 """

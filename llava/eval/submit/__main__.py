@@ -1,6 +1,6 @@
 """Write the files that official tools take: MMBench's table, MM-Vet's JSON, MME's result folder.
 
-    llava submit runs/first                 below runs/first/submit
+    llava submit runs/first                 # below runs/first/submit
     llava submit runs/first --out upload
 
 Exit codes: 0 done, 2 a mistake in the input, 3 some samples have no answer (official tools want all of them).
