@@ -17,7 +17,7 @@ from llava.engines.scripted import ScriptedEngine
 from llava.errors import UserError, unknown
 from llava.paths import MINI
 
-__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_server", "known"]
+__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_scripted", "is_server", "known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,11 @@ def known(target: str, **options: object) -> Kind:
 def is_server(target: str) -> bool:
     """Whether the model of `target` runs in other processes: behind an OpenAI-compatible server, or in a controller's workers."""
     return re.match(r"(https?|controller)://", target) is not None
+
+
+def is_scripted(target: str) -> bool:
+    """Whether `target` is a script of replies, given in order: there is no model, and every call uses one of them up."""
+    return target.startswith("scripted:")
 
 
 def _check_options(kind: Kind, options: dict[str, object]) -> None:

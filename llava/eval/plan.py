@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.ecso import DEFENCES, PAPER, Policy
+from llava.engines import is_scripted
 from llava.errors import UserError, unknown
 from llava.eval.presets import PRESETS, Preset
 from llava.eval.provenance import Model, data_of, git_commit, versions
@@ -70,7 +71,7 @@ class Plan:
                 raise UserError(f"{what} is {number}: give at least 1.")
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
-        if self.ray is not None and ("://" in self.target or self.target.startswith("scripted:")):
+        if self.ray is not None and ("://" in self.target or is_scripted(self.target)):
             raise UserError(f"--ray spreads a model's folder, a hub id or mini over a cluster, not {self.target[:40]}.")
         for task in self.tasks:
             self.preset_of(task)  # raises for what does not go together

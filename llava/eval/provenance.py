@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import llava
+from llava.engines import is_scripted
 from llava.errors import UserError
 from llava.eval.presets import CLIP_EDGE
 from llava.eval.sample import Sample, Task
@@ -54,7 +55,7 @@ def model_of(target: str, name: str | None, options: Mapping[str, Any]) -> Model
     deciding = {key: value for key, value in options.items() if key in _DECIDING}
     shown = without_login(target) if "://" in target else target
     name = name or name_of({"target": shown, "options": deciding})
-    if "://" in target or target.startswith("scripted:"):
+    if "://" in target or is_scripted(target):
         return Model(shown, name, local=False, options=deciding)
     folder = MINI if target == "mini" else resolve(target)
     config = read_json(folder / "config.json")
@@ -73,7 +74,7 @@ def name_of(described: Mapping[str, Any]) -> str:
         return str(served)
     if "://" in target:
         return urlsplit(target).netloc.replace(":", "-")
-    return "scripted" if target.startswith("scripted:") else Path(target).name
+    return "scripted" if is_scripted(target) else Path(target).name
 
 
 def without_login(target: str) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 from llava.cli import pair, program
 from llava.ecso.policy import POLICIES, policy_named
-from llava.engines import Engine, connect, is_server
+from llava.engines import Engine, connect, is_scripted, is_server
 from llava.errors import EngineError, LlavaError, UserError, unknown
 from llava.serve.app import deadlines, listen, server, until_failure, until_told
 from llava.serve.gateway.audit import AuditLog
@@ -171,7 +171,7 @@ async def _listed(target: str, chosen: dict[str, Any], patience: float) -> list[
 
 def _name(target: str) -> str:
     """What clients call the model: the folder's name, the hub id."""
-    if target.startswith("scripted:"):
+    if is_scripted(target):
         return "scripted"
     return Path(target).resolve().name if Path(target).exists() else target
 
@@ -204,7 +204,7 @@ def _config(options: argparse.Namespace, limits: Limits) -> Config:
         deadlines=deadlines(options.deadline, STEP, ("first", "idle", "total")),
         most_running=options.max_running,
         most_waiting=options.max_waiting,
-        self_test=not options.engine.startswith("scripted:"),  # it would use up a line of the script
+        self_test=not is_scripted(options.engine),  # it would use up a line of the script
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from llava.cluster.secret import CLUSTER_SECRET
+from llava.engines import is_scripted
 from llava.serve.app import until_failure
 from llava.serve.children import Child
 
@@ -24,7 +25,7 @@ HOST = "127.0.0.1"
 def model_words(target: str, options: Sequence[str] = ()) -> list[str]:
     """What a worker is told of the model; `options` are KEY=VALUE, of its engine."""
     chosen = [word for text in options for word in ("--engine-option", text)]
-    if target.startswith("scripted:"):
+    if is_scripted(target):
         return ["--engine", target, *chosen]
     return ["--model-path", str(Path(target).resolve()) if Path(target).exists() else target, *chosen]
 

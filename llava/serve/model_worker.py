@@ -24,7 +24,7 @@ from llava import __version__
 from llava.cli import program
 from llava.cluster.dial import worker_address
 from llava.cluster.wire import error_event
-from llava.engines import Engine, is_server
+from llava.engines import Engine, is_scripted, is_server
 from llava.errors import UserError
 from llava.model.templates import template_for
 from llava.serve import loading
@@ -139,7 +139,7 @@ async def _serve(options: argparse.Namespace, name: str, keys: Keys, tie: tuple[
     engine = await asyncio.to_thread(_engine, options)
     bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
     template = template_for(name, options.conv_mode)
-    tested = not is_server(options.engine) and not options.engine.startswith("scripted:")  # a test would use up a line of the script
+    tested = not (is_server(options.engine) or is_scripted(options.engine))  # a test would use up a line of the script
     core = Worker(engine, (name,), template, bounds, stream_interval=options.stream_interval, tested=tested)
     heart_beat = HeartBeat(*tie, core.status, changes=core.changes) if tie else None
     log.info("serving %s at http://%s:%d", name, options.host, options.port)
@@ -165,7 +165,7 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 def _name(options: argparse.Namespace) -> str:
     """LLaVA's rule: the last part of the path, with its parent's name before it where it is a training checkpoint."""
-    if options.engine.startswith("scripted:"):
+    if is_scripted(options.engine):
         return "scripted"
     if options.engine != "local":
         raise UserError("Give --model-name: the name by which the server behind --engine knows its model.")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from llava.chat import Call, Chat
-from llava.engines import KINDS, Engine, ScriptedEngine, connect, generate
+from llava.engines import KINDS, Engine, ScriptedEngine, connect, generate, is_scripted, is_server
 from llava.errors import CheckpointError, UserError
 
 
@@ -43,6 +43,22 @@ def test_what_is_no_target_is_refused() -> None:
 def test_an_unknown_kind_of_target_says_which_work(target: str) -> None:
     with pytest.raises(UserError, match=r"Cannot connect to .* These work: \"mini\".*scripted:.*http://host:8000/v1.*folder"):
         connect(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "server", "scripted"),
+    [
+        ("http://host:8000/v1", True, False),
+        ("https://host/v1", True, False),
+        ("controller://host:10000", True, False),
+        ("scripted:Yes|No", False, True),
+        ("scripted:http://host", False, True),
+        ("mini", False, False),
+        ("models/scripted", False, False),
+    ],
+)
+def test_a_target_tells_where_its_model_runs_and_whether_there_is_one(target: str, server: bool, scripted: bool) -> None:
+    assert (is_server(target), is_scripted(target)) == (server, scripted)
 
 
 def test_a_password_in_an_address_is_not_repeated() -> None:
