@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from llava.eval.plan import Plan
 from llava.eval.presets import Preset
 from llava.eval.progress import Progress
 from llava.eval.provenance import Model
-from llava.eval.records import Appender, Book, line, read, scanned, tell
+from llava.eval.records import Appender, Book, check_same, line, lines_of, read, scanned, tell
 from llava.eval.rows import measured_of, row_of
 from llava.eval.runner import Job
 from llava.eval.sample import BadRow, OnBad, Sample, Task, strict
@@ -174,6 +175,18 @@ class Course:
         """Close all files as they are."""
         for shelf in self.shelves.values():
             shelf.close()
+
+
+def check_model(plan: Plan, model: Model) -> None:
+    """Raise `UserError` where the run, its shards included, holds records of another model: what it compares are methods.
+
+    Other options may differ between methods, which are then told apart by whoever reads their headers (metrics/headers.py).
+    """
+    wanted = {"model": model.described()}
+    for pattern in ("*/*/records.jsonl", "shards/*/*/*/records.jsonl"):
+        for path in sorted(plan.out.glob(pattern)):
+            for _, header in islice(lines_of(path), 1):  # none while its first line is torn
+                check_same(path, {"model": header.get("model")}, wanted)
 
 
 def export(plan: Plan, course: Course, model: Model) -> list[Path]:

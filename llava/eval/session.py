@@ -20,7 +20,7 @@ from llava.eval.plan import Plan
 from llava.eval.progress import Progress
 from llava.eval.provenance import Model, file_hash, model_of
 from llava.eval.records import lines_of, read
-from llava.eval.resume import Course, export
+from llava.eval.resume import Course, check_model, export
 from llava.eval.runner import Runner
 from llava.eval.sample import BadRow
 
@@ -65,9 +65,10 @@ def evaluate(plan: Plan, *, shown: bool | None = None, ask: bool = True) -> Summ
     was recorded until then stays, and the next session goes on from there.
     """
     with locked(plan.folder), ExitStack() as open_courses:
+        model = model_of(plan.target, plan.model_name, plan.options)
+        check_model(plan, model)
         if plan.shard is None:
             merge_into(plan.out)
-        model = model_of(plan.target, plan.model_name, plan.options)
         courses = []
         for task in plan.tasks:
             courses.append(Course.opened(plan, task, model))

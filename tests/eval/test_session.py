@@ -16,6 +16,7 @@ from llava.eval.plan import Shard
 from llava.eval.records import StorageError, read
 from llava.eval.sample import BadData
 from llava.eval.session import evaluate
+from llava.eval.tasks import task
 from llava.paths import MINI_DATA
 from llava.serve.gateway.service import Config
 from tests.eval.oracle import Server, reply, served
@@ -128,6 +129,20 @@ def test_another_configuration_does_not_mix_with_the_records(data: Path, whole: 
     for change, named in changes:
         with pytest.raises(UserError, match=rf"{named} is .* there and .* now"):
             evaluate(replace(base, **change))
+
+
+@pytest.mark.parametrize("changed", ["method", "benchmark", "method of a shard", "shard of a method"])
+def test_a_run_is_of_one_model(data: Path, server: Server, tmp_path: Path, changed: str) -> None:
+    first = plan(data, tmp_path, server.url, methods=("direct",), shard=Shard(0, 2) if changed == "method of a shard" else None)
+    evaluate(first)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    other = replace(first, target="scripted:A cat.", methods=("refuse",), shard=Shard(1, 2) if changed == "shard of a method" else None)
+    if changed == "benchmark":
+        other = replace(other, tasks=(task("siuo"),))
+    sentence = r"direct/records\.jsonl was made with another configuration: model\.target is .* there and .* now\. .*another --out"
+    with pytest.raises(UserError, match=sentence):
+        evaluate(other)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"} == before
 
 
 def test_other_data_do_not_mix_with_the_records(data: Path, whole: Path, server: Server, tmp_path: Path) -> None:
