@@ -33,6 +33,10 @@ class Unfinished(BaseException):
     def __init__(self, why: str, done: dict[int, Trace]) -> None:
         super().__init__(f"{why}; {len(done)} finished rows are kept in this exception's `done` (in a notebook: sys.last_value.done).")
         self.done = done
+        self._why = why
+
+    def __reduce__(self) -> tuple[type[Unfinished], tuple[str, dict[int, Trace]]]:  # its text is no argument of its own
+        return type(self), (self._why, self.done)
 
 
 class Interrupted(Unfinished, KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -280,6 +281,14 @@ def test_ctrl_c_keeps_the_finished_rows() -> None:
     assert child.returncode == 130
     assert "Interrupted; 10 finished rows are kept" in out
     assert f"{list(range(10))} {[str(n) for n in range(10)]}" in out
+
+
+@pytest.mark.parametrize("kind", [Interrupted, Stopped])
+def test_what_ends_a_map_carries_its_rows_to_another_process_too(kind: type[Unfinished]) -> None:
+    with ECSO(ScriptedEngine(BENIGN)) as guard:
+        unfinished = kind("Ended", {3: guard(RED, "What?")})
+    back = pickle.loads(pickle.dumps(unfinished))  # noqa: S301 - our own
+    assert (type(back), str(back), back.done) == (kind, str(unfinished), unfinished.done)
 
 
 def test_an_interrupt_is_a_keyboard_interrupt_that_carries_the_rows() -> None:
