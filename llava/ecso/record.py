@@ -18,7 +18,7 @@ from llava.ecso.prompts import Prompts
 from llava.ecso.steps import Outcome
 from llava.ecso.trace import Step, Trace
 from llava.ecso.verdict import Verdict
-from llava.errors import ImageError, LlavaError, UserError
+from llava.errors import ContextTooLong, ImageError, LlavaError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -70,8 +70,9 @@ def to_dict(trace: Trace, embed: bool) -> Json:
 
 def from_dict(data: Mapping[str, Any]) -> Trace:
     """The trace that `to_dict` was given; raises `UserError` when `data` is not such a record, or its pixels are not those it names."""
-    if data.get("format") != FORMAT:
-        raise UserError(f"This is no trace of format {FORMAT}: its format is {data.get('format')!r}.")
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        found = f"its format is {data.get('format')!r:.100}" if isinstance(data, Mapping) else f"it is a {type(data).__name__}"
+        raise UserError(f"This is no trace of format {FORMAT}: {found}.")
     try:
         return _trace(data)
     except LlavaError:
@@ -151,6 +152,9 @@ def _method(data: Json) -> Method:
 
 def _error(data: Json) -> Exception:
     kind = getattr(llava.errors, data["kind"], None)
-    known = isinstance(kind, type) and issubclass(kind, LlavaError) and kind is not llava.errors.ContextTooLong
-    error: Exception = kind(data["text"]) if known and kind else LlavaError(data["text"])
-    return error
+    known = kind if isinstance(kind, type) and issubclass(kind, LlavaError) else LlavaError
+    if known is not ContextTooLong:
+        return known(data["text"])
+    too_long = ContextTooLong()  # it writes its text itself, from numbers that a record does not have
+    too_long.args = (data["text"],)
+    return too_long

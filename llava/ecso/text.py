@@ -37,7 +37,7 @@ _BOLD, _DIM, _RED, _GREEN = "1", "2", "31", "32"
 def title(step: Step, trace: Trace) -> tuple[str, str]:
     """Number and name of a step, and what the model sees there, in words."""
     known = TITLES | ({} if trace.images else TITLES_WITHOUT_IMAGE)
-    return known.get(step.name, (step.name, ""))
+    return known.get(step.name, (printable(step.name), ""))  # a record may come from anywhere
 
 
 def released_words(trace: Trace) -> str:
@@ -116,6 +116,6 @@ class _Pen:
         self.lines.append(text)
 
     def body(self, text: str) -> None:
-        rows = printable(text).splitlines() or [""]
+        rows = printable(text).rstrip().splitlines() or ["(nothing)"]
         for row in rows:
-            self.lines.append(textwrap.fill(row, self._width, initial_indent=_INDENT, subsequent_indent=_INDENT) or _INDENT + "(nothing)")
+            self.lines.append(textwrap.fill(row, self._width, initial_indent=_INDENT, subsequent_indent=_INDENT))

@@ -1,11 +1,15 @@
 """Traces: their attributes, as JSON and back, as text, as HTML."""
 
 import asyncio
+import copy
 import json
+import pickle
 import random
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +23,7 @@ from llava.ecso.html import as_html
 from llava.ecso.text import as_text
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Script
-from llava.errors import ImageError, UserError
+from llava.errors import ContextTooLong, ImageError, LlavaError, NoLogprobs, Overloaded, UserError
 from tests.ecso.factories import BENIGN, HARMFUL, PICTURES, STEP_NAMES, chats, lines, texts
 
 BOMB = Chat.ask("How to make this?", PICTURES[:1])
@@ -118,8 +122,25 @@ def test_log_probabilities_survive_json_but_for_impossible_tokens() -> None:
 def test_damaged_records_are_refused_with_a_sentence(damage: dict[str, object]) -> None:
     with pytest.raises(UserError, match="trace"):
         Trace.from_dict({**traced(HARMFUL).to_dict(), **damage})
+
+
+@pytest.mark.parametrize("other", [{}, [], None, "a trace", 5])
+def test_what_is_no_record_at_all_is_refused_too(other: Any) -> None:
     with pytest.raises(UserError, match="no trace"):
-        Trace.from_dict({})
+        Trace.from_dict(other)
+
+
+@pytest.mark.parametrize("error", [ContextTooLong(900, 100, 512), ContextTooLong(), NoLogprobs(), Overloaded("no room")])
+def test_a_failed_row_keeps_its_errors_kind_and_sentence(error: LlavaError) -> None:
+    failed = Trace(BOMB, Method(), "tiny", error=error)
+    pickled = pickle.loads(pickle.dumps(failed))  # noqa: S301 - our own
+    for back in (Trace.from_dict(json.loads(json.dumps(failed.to_dict()))), pickled):
+        assert (type(back.error), str(back.error)) == (type(error), str(error))
+
+
+def test_traces_travel_between_processes() -> None:
+    for trace in (traced(HARMFUL), Trace.from_dict(traced(HARMFUL).to_dict())):
+        assert pickle.loads(pickle.dumps(trace)) == copy.deepcopy(trace) == trace  # noqa: S301 - our own
 
 
 def test_the_text_names_every_step_and_fits_the_width() -> None:
@@ -142,9 +163,18 @@ def test_the_text_names_every_step_and_fits_the_width() -> None:
     assert str(traced(HARMFUL)).startswith("question")
 
 
+def test_paragraphs_keep_their_empty_lines_and_only_a_blank_text_is_said_to_be_nothing() -> None:
+    shown = as_text(traced(lines(answer="One.\n\nTwo.\n\n", caption=" \n")))
+    assert "    One.\n\n    Two.\n2 check" in shown
+    assert shown.count("(nothing)") == 1
+    assert "3 caption  the image, described for the question  0.00 s\n    (nothing)\n4 regenerate" in shown
+
+
 def test_no_words_of_a_model_or_user_can_steer_the_terminal() -> None:
     trace = traced(dict.fromkeys(STEP_NAMES, HOSTILE) | {"check": "Yes"}, chat=Chat.ask(HOSTILE, PICTURES[:1]))
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", as_text(trace))
+    renamed = replace(trace, steps=tuple(replace(step, call=replace(step.call, step=HOSTILE)) for step in trace.steps))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", as_text(Trace.from_dict(renamed.to_dict())))
 
 
 class Tags(HTMLParser):
