@@ -1,7 +1,6 @@
-"""docs/serving.md is true: each command of ours is understood (so are the README's), the systemd unit is one, codes and counters exist."""
+"""docs/serving.md is true: the systemd unit is one, codes, counters and caps are those of the code. (Its commands: tests/test_docs.py.)"""
 
 import configparser
-import importlib
 import re
 import shlex
 import shutil
@@ -9,47 +8,18 @@ import subprocess
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
-from llava.cli import COMMANDS, Parser
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.metrics import Metrics
+from tests.test_docs import INDENTED, understood
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CODE = re.compile(r"^(?: {4}.*\n|\n)+", re.MULTILINE)  # indented blocks
-OURS = re.compile(r"^(?:python -m llava\.|llava )")
-
-
-def lines() -> list[str]:
-    """The lines of indented blocks, without what a comment says."""
-    blocks = [block for page in (PAGE, README) for block in CODE.findall(page)]
-    found = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in found if line]
 
 
 def unit() -> str:
     """The systemd unit."""
-    block = next(block for block in CODE.findall(PAGE) if "[Service]" in block)
+    block = next(block for block in INDENTED.findall(PAGE) if "[Service]" in block)
     return "\n".join(line[4:] for line in block[block.index("[Unit]") - 4 :].splitlines())
-
-
-def understood(words: list[str]) -> None:
-    """Parse a command of ours; raises `UserError` for an option that does not exist."""
-    if words[0] == "llava":
-        module, rest = COMMANDS[words[1]].module, words[2:]
-    else:
-        module, rest = words[2], words[3:]
-    rest = rest[: rest.index("<")] if "<" in rest else rest
-    parser = Parser()
-    importlib.import_module(module).arguments(parser)
-    parser.parse_args(rest)
-
-
-@pytest.mark.parametrize("line", [line for line in lines() if OURS.match(line)])
-def test_each_command_of_ours_is_understood(line: str) -> None:
-    understood(shlex.split(line))
 
 
 def test_the_systemd_unit_starts_the_gateway(tmp_path: Path) -> None:
@@ -59,7 +29,7 @@ def test_the_systemd_unit_starts_the_gateway(tmp_path: Path) -> None:
     assert list(parser) == ["DEFAULT", "Unit", "Service", "Install"]
     program, *words = shlex.split(parser["Service"]["ExecStart"])
     assert program.endswith("/python")
-    understood([program, *words])
+    understood(["python", *words])
     log = words[words.index("--audit-log") + 1]
     assert Path(log).parent == Path("/var/log") / parser["Service"]["LogsDirectory"]
     if shutil.which("systemd-analyze"):
