@@ -23,7 +23,7 @@ from llava.errors import LlavaError, UserError, unknown
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand: where it lives, what it is for, and with which extra of the package (pyproject.toml) what it needs is installed."""
+    """A subcommand: where it lives, what it is for, and the extra that brings all that it needs where EXTRAS does not tell."""
 
     module: str
     summary: str
@@ -34,10 +34,10 @@ COMMANDS = {
     "ask": Command("llava.ecso.__main__", "ask one question about an image, guarded by ECSO, and see the steps"),
     "chat": Command("llava.serve.cli", "chat about images in this terminal, guarded or not"),
     "demo": Command("llava.serve.demo", "see ECSO at work in a browser: controller, worker and page in one command", "demo"),
-    "serve": Command("llava.serve.launch", "guarded answers for any OpenAI client: controller, worker and gateway in one command", "serve"),
-    "gateway": Command("llava.serve.api_server", "the guarding gateway alone, in front of a server, a controller or a checkpoint", "serve"),
-    "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does", "serve"),
-    "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does", "serve"),
+    "serve": Command("llava.serve.launch", "guarded answers for any OpenAI client: controller, worker and gateway in one command"),
+    "gateway": Command("llava.serve.api_server", "the guarding gateway alone, in front of a server, a controller or a checkpoint"),
+    "controller": Command("llava.serve.controller", "keep the table of model workers, as LLaVA's controller does"),
+    "worker": Command("llava.serve.model_worker", "serve one model to a controller's clients, as LLaVA's model worker does"),
     "ecso-page": Command("llava.serve.gradio_web_server_ecso", "the ECSO page alone; it asks the workers of a controller", "demo"),
     "chat-page": Command(
         "llava.serve.gradio_web_server", "LLaVA's chat page for browsers, guarded; it asks the workers of a controller", "demo"
@@ -51,6 +51,9 @@ COMMANDS = {
     "submit": Command("llava.eval.submit.__main__", "write the files that official tools take: MMBench, MM-Vet, MME"),
     "bench": Command("llava.bench.__main__", "measure what ECSO, evaluations and serving cost on this machine"),
 }
+
+# A package that only an extra (pyproject.toml) installs -> that extra.
+EXTRAS = {"fastapi": "serve", "starlette": "serve", "uvicorn": "serve", "gradio": "demo"}
 
 # What ends a command, and with which exit code; the first row that fits decides. An error that is in no row is a defect of ours, and
 # shows its traceback.
@@ -76,7 +79,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "llava") -> int:
 
 
 def program(command: str, prog: str) -> int:
-    """The same for `python -m <module>`, which is the subcommand `command` under another name."""
+    """The same for `python -m <module>`, which is the subcommand `command` under another name. A module that imports what may not be
+    installed calls this above its imports: what is missing is told here, too."""
     return concluded(lambda: _run(command, sys.argv[1:], prog))
 
 
@@ -131,13 +135,14 @@ def _run(command: str, words: Sequence[str], prog: str) -> int:
     row = COMMANDS[command]
     try:
         module = importlib.import_module(row.module)
+        parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.arguments(parser)
+        code: int = module.run(parser.parse_args(words))
     except ModuleNotFoundError as error:
-        if not row.extra or (error.name or "llava").startswith("llava"):
-            raise  # a defect of ours
-        raise UserError(f"{prog} needs {error.name}, which is not installed: pip install 'llava[{row.extra}]'.") from None
-    parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.arguments(parser)
-    code: int = module.run(parser.parse_args(words))
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise  # a defect of ours, or of the installation
+        raise UserError(f"{prog} needs {missing}, which is not installed: pip install 'llava[{row.extra or EXTRAS[missing]}]'.") from None
     return code
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -157,11 +158,46 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(name: str) -> None:
     assert sentence in one_sentence(llava(*model, *words), 2)
 
 
-@pytest.mark.parametrize(("command", "missing", "extra"), [("serve", "uvicorn", "serve"), ("demo", "fastapi", "demo")])
-def test_a_command_whose_packages_are_missing_says_how_to_get_them(command: str, missing: str, extra: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from llava import cli; sys.exit(cli.main([{command!r}]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert f"llava {command} needs {missing}, which is not installed: pip install 'llava[{extra}]'." in one_sentence(done, 2)
+def without(packages: Iterable[str], folder: Path) -> dict[str, str]:
+    """The environment of a Python in which these packages are not installed."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({sorted(packages)!r}))\n")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+PROGRAMS = {
+    "serve.controller": "serve",
+    "serve.model_worker": "serve",
+    "serve.api_server": "serve",
+    "serve.launch": "serve",
+    "serve.demo": "demo",
+    "serve.gradio_web_server": "demo",
+    "serve.gradio_web_server_ecso": "demo",
+    "cli serve": "serve",
+    "cli demo": "demo",
+    "cli bench serve": "serve",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_whose_packages_are_missing_says_how_to_get_them(program: str, tmp_path: Path) -> None:
+    module, *words = program.split()
+    done = llava(*words, module=f"llava.{module}", **without(cli.EXTRAS, tmp_path))
+    called = f"llava {words[0]}" if words else f"python -m llava.{module}"
+    missing = "|".join(cli.EXTRAS)
+    sentence = rf"llava: {re.escape(called)} needs ({missing}), which is not installed: pip install 'llava\[{PROGRAMS[program]}\]'\.\n"
+    assert re.fullmatch(sentence, one_sentence(done, 2))
+
+
+@pytest.mark.parametrize("module", ["llava.serve.cli", "llava.doctor", "llava.ecso"])
+def test_who_serves_nothing_needs_no_server(module: str, tmp_path: Path) -> None:
+    done = llava("--help", module=module, **without(cli.EXTRAS, tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_package_that_no_extra_brings_is_no_mistake_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "ask", cli.Command("llava.no_such_module", "a defect of ours", "serve"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["ask"])
 
 
 def test_a_mistaken_command_is_a_sentence_and_exit_code_2() -> None:

@@ -9,20 +9,26 @@ Clients change their base URL to http://localhost:8000/v1 and nothing else. docs
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("gateway", "python -m llava.serve.api_server"))
+
 import argparse
 import asyncio
 import logging
 import math
 import re
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from llava.cli import pair, program
+from llava.cli import pair
 from llava.ecso.policy import POLICIES, policy_named
 from llava.engines import Engine, connect, is_scripted, is_server
 from llava.errors import EngineError, LlavaError, UserError, unknown
@@ -235,7 +241,3 @@ def _caps(words: Sequence[str]) -> tuple[Limits, Caps]:
         else:
             raise unknown("cap", name, _cap_names())
     return limits, caps
-
-
-if __name__ == "__main__":
-    sys.exit(program("gateway", "python -m llava.serve.api_server"))

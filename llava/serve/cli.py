@@ -9,13 +9,18 @@ In the chat: /image FILE, /reset, /ecso on|off, /help, /exit. Ctrl-C stops an an
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("chat", "python -m llava.serve.cli"))
+
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from llava.chat import Image
-from llava.cli import program
 from llava.ecso.policy import POLICIES, Policy, policy_named
 from llava.errors import UserError
 from llava.serve import loading
@@ -65,7 +70,3 @@ def _policy(options: argparse.Namespace) -> Policy:
     if chosen.threshold is None:
         raise UserError(f"The policy {chosen.name} decides by the words of the check alone: use --threshold with --policy guard.")
     return replace(chosen, threshold=options.threshold)
-
-
-if __name__ == "__main__":
-    sys.exit(program("chat", "python -m llava.serve.cli"))

@@ -7,11 +7,17 @@ Without LLAVA_CLUSTER_SECRET only processes of this machine are served, whatever
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("controller", "python -m llava.serve.controller"))
+
 import argparse
 import asyncio
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -23,7 +29,6 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llava import __version__
-from llava.cli import program
 from llava.cluster.dial import dial, new_client, post, worker_address
 from llava.cluster.secret import cluster_headers
 from llava.cluster.wire import END, NO_SUCH_MODEL, UNREACHABLE, Status, error_event, queue_length
@@ -250,7 +255,3 @@ def run(options: argparse.Namespace) -> int:
     log.info("controller at http://%s:%d", options.host, options.port)
     asyncio.run(serve(app, options.host, options.port))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(program("controller", "python -m llava.serve.controller"))

@@ -8,12 +8,18 @@ Controller and worker are processes of their own on free ports of this machine, 
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("demo", "python -m llava.serve.demo"))
+
 import argparse
 import asyncio
-import sys
 from dataclasses import replace
 
-from llava.cli import pair, program
+from llava.cli import pair
 from llava.engines import known
 from llava.errors import UserError
 from llava.serve import gradio_web_server_ecso
@@ -46,7 +52,3 @@ def run(options: argparse.Namespace) -> int:
     with listen(settings.host, settings.port) as listener, cluster_secret():  # a port that is taken is told before a model is loaded
         asyncio.run(serve_before(model_words(options.model_path, options.engine_option), page))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(program("demo", "python -m llava.serve.demo"))

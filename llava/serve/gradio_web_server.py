@@ -8,12 +8,17 @@ pip install 'llava[demo]'.
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("chat-page", "python -m llava.serve.gradio_web_server"))
+
 import argparse
 import asyncio
-import sys
 from typing import TYPE_CHECKING
 
-from llava.cli import program
 from llava.serve.web import options as web
 from llava.serve.web import votes
 
@@ -48,7 +53,3 @@ def run(options: argparse.Namespace) -> int:
 
     asyncio.run(site.serve(page, settings, "LLaVA chat"))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(program("chat-page", "python -m llava.serve.gradio_web_server"))

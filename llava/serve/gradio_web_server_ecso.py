@@ -7,12 +7,17 @@ It asks the workers of a controller; `llava demo` starts these too. Needs gradio
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("ecso-page", "python -m llava.serve.gradio_web_server_ecso"))
+
 import argparse
 import asyncio
-import sys
 from typing import TYPE_CHECKING
 
-from llava.cli import program
 from llava.serve.web import options as web
 
 if TYPE_CHECKING:
@@ -50,7 +55,3 @@ async def serve(settings: Settings, listener: socket | None = None) -> None:
         return EcsoPage(settings, models, pictures, moderator).blocks()
 
     await site.serve(page, settings, "the ECSO page", listener)
-
-
-if __name__ == "__main__":
-    sys.exit(program("ecso-page", "python -m llava.serve.gradio_web_server_ecso"))

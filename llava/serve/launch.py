@@ -10,11 +10,17 @@ round the guard. To add workers, set LLAVA_CLUSTER_SECRET before and read the co
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
 
-from llava.cli import pair, program
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("serve", "python -m llava.serve.launch"))
+
+import argparse
+import asyncio
+
+from llava.cli import pair
 from llava.engines import is_server, known
 from llava.errors import UserError
 from llava.serve import api_server
@@ -50,7 +56,3 @@ def _before(options: argparse.Namespace, controller: str) -> argparse.Namespace:
     """The options of a gateway before that controller. It waits as long as the model loads, and has the request's own deadline only."""
     seconds = [f"{name}={options.timeout}" for name in ("timeout", "first_timeout", "idle_timeout")]
     return argparse.Namespace(**{**vars(options), "engine": f"controller://{controller}", "engine_option": seconds, "wait": float("inf")})
-
-
-if __name__ == "__main__":
-    sys.exit(program("serve", "python -m llava.serve.launch"))

@@ -9,10 +9,16 @@ Without LLAVA_CLUSTER_SECRET only processes of this machine are served, whatever
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before what may not be installed is imported
+    from llava.cli import program
+
+    sys.exit(program("worker", "python -m llava.serve.model_worker"))
+
 import argparse
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +27,6 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from llava import __version__
-from llava.cli import program
 from llava.cluster.dial import worker_address
 from llava.cluster.wire import error_event
 from llava.engines import Engine, is_scripted, is_server
@@ -171,7 +176,3 @@ def _name(options: argparse.Namespace) -> str:
         raise UserError("Give --model-name: the name by which the server behind --engine knows its model.")
     parts = options.model_path.strip("/").split("/")
     return "_".join(parts[-2:]) if parts[-1].startswith("checkpoint-") else parts[-1]
-
-
-if __name__ == "__main__":
-    sys.exit(program("worker", "python -m llava.serve.model_worker"))
