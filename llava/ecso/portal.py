@@ -72,19 +72,26 @@ class Portal:
         _OPEN.add(self)
 
     def start(self, work: Coroutine[Any, Any, T]) -> Work[T]:
-        """Begin `work` on the portal's loop; raises `UserError` when the portal is closed."""
+        """Begin `work` on the portal's loop; raises `UserError` when the portal is closed, and in a forked process."""
         try:
-            if self.close.alive:
-                return Work(work, self._loop)
+            self._check_open()
+            return Work(work, self._loop)
+        except UserError:
+            work.close()
+            raise
         except RuntimeError:  # closed this very moment
-            log.debug("a portal was closed while work began")
-        work.close()
-        raise _closed()
+            work.close()
+            raise _closed() from None
 
-    def check_can_wait(self) -> None:
-        """Raises `UserError` when the portal is closed, and on its own thread, which cannot wait for itself."""
+    def _check_open(self) -> None:
         if not self.close.alive:
             raise _closed()
+        if not self._thread.is_alive():  # a fork copies this thread's objects, and no other thread
+            raise UserError("This guard was made in another process, of which this one is a fork: make a new one here.")
+
+    def check_can_wait(self) -> None:
+        """Raises `UserError` where `start` does, and on the portal's own thread, which cannot wait for itself."""
+        self._check_open()
         if threading.current_thread() is self._thread:
             raise UserError("A guard cannot be called and waited for inside one of its own calls: await its `ask`, or use another guard.")
 
@@ -138,6 +145,9 @@ def _shut_down(
     at_close: Callable[[], Coroutine[Any, Any, None]] | None,
     exiting: bool = False,
 ) -> None:
+    if not thread.is_alive():  # in a forked process: loop, engine and connections are the other's
+        return
+
     async def last_words() -> None:
         try:
             if at_close is not None:

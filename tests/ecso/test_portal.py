@@ -166,8 +166,36 @@ def test_an_interrupt_is_raised_only_when_the_call_has_really_ended() -> None:
         assert engine.tidied
 
 
+FORKED = """
+import os, sys
+from llava.ecso import ECSO
+from llava.errors import UserError
+guard = ECSO("scripted:A cat.|No|A dog.|No")
+print(guard(None, "What?").answer, flush=True)
+if os.fork() == 0:
+    for call in (lambda: guard(None, "What?"), lambda: guard.map([(None, "What?")], progress=False)):
+        try:
+            call()
+        except UserError as error:
+            print(error, flush=True)
+    guard.close()
+    with ECSO("scripted:A bird.|No") as new:
+        print(new(None, "What?").answer, flush=True)
+    sys.exit()
+print(os.waitstatus_to_exitcode(os.wait()[1]), guard(None, "What?").answer)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork there")
+def test_in_a_forked_process_a_guard_says_so_instead_of_waiting_for_ever_and_stays_good_in_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    told = "This guard was made in another process, of which this one is a fork: make a new one here."
+    assert (done.stdout.splitlines(), done.stderr) == (["A cat.", told, told, "A bird.", "0 A dog."], "")
+
+
 def test_a_guard_in_a_program_that_just_ends_leaves_no_warning_and_no_hang() -> None:
-    code = 'from llava.ecso import ECSO\nguard = ECSO("scripted:A cat.|No")\nprint(guard(None, "Hello?").answer)'
+    untimed = 'import logging\nlogging.getLogger("asyncio").setLevel("ERROR")\n'  # in this mode it also tells what took more than 0.1 s
+    code = untimed + 'from llava.ecso import ECSO\nguard = ECSO("scripted:A cat.|No")\nprint(guard(None, "Hello?").answer)'
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
