@@ -209,7 +209,7 @@ async def _while_loading(stack: Stack, tally: Tally) -> None:
 
 @row(
     16,
-    "wrong starts: no checkpoint, a bad one, a taken port, a folder that cannot be written, 0.0.0.0 without a key, ...",
+    "wrong starts: no checkpoint, a bad one, a taken port, a folder that cannot be written, 0.0.0.0 without a key, and others",
     "one sentence, an exit code, at once",
 )
 async def wrong_starts(stack: Stack, tally: Tally) -> None:

@@ -71,7 +71,7 @@ def spellings(trap: str) -> list[str]:
 
 @row(
     41,
-    "addresses in every text of every request, in 70 spellings: this machine, metadata services, private networks",
+    "addresses in every text of every request, in many spellings: this machine, metadata services, private networks",
     "400 image_url_not_allowed for images; the canary is never called",
 )
 async def addresses(stack: Stack, tally: Tally) -> None:
