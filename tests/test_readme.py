@@ -36,6 +36,6 @@ def test_each_command_of_the_readme_runs_as_printed(line: str) -> None:
 def test_the_version_is_the_changelogs_newest() -> None:
     from llava import __version__
 
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = re.search(r"^## (?:Unreleased \()?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest.group(1) == __version__
