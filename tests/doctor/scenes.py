@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +28,7 @@ from llava.serve.gateway.service import Config, Service
 from llava.serve.registry import Registry
 from llava.serve.security import Keys, Right, Rules
 from llava.serve.worker import Bounds, Worker
+from tests.loopback import free_port
 from tests.openai_server import Behaviour, openai_server
 from tests.serve.cluster import VICUNA, listening
 
@@ -141,11 +141,6 @@ def http(status: int, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} Something", "Server: nginx", *headers, "Content-Length: 0", "", ""]).encode()
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def stranger(status: int = 404) -> ASGIApp:
     """A web server that knows none of our paths."""
 
@@ -211,7 +206,7 @@ def plain(url: str) -> Build:
 
 
 async def unreachable_worker(stack: AsyncExitStack) -> Scene:
-    return Scene(await stack.enter_async_context(hub(f"http://127.0.0.1:{closed_port()}")))
+    return Scene(await stack.enter_async_context(hub(f"http://127.0.0.1:{free_port()}")))
 
 
 async def no_models(stack: AsyncExitStack) -> Scene:
@@ -235,7 +230,7 @@ def failing_self_test(call: Call) -> Line:
 # The code of a fault -> a world in which it is the only one.
 SCENES: dict[str, Build] = {
     "unknown_host": plain("http://[fe80::1%nosuchinterface]:8000"),
-    "refused": plain(f"http://127.0.0.1:{closed_port()}"),
+    "refused": plain(f"http://127.0.0.1:{free_port()}"),
     "unreachable": plain("http://255.255.255.255:80"),
     "silent": at(lambda: saying(b"", hold=True)),
     "not_http": at(lambda: saying(b"SSH-2.0-OpenSSH_9.9\r\n")),

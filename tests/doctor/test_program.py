@@ -12,7 +12,7 @@ import pytest
 
 from llava.cli import main
 from llava.doctor import FAULTS
-from tests.doctor.scenes import closed_port
+from tests.loopback import free_port
 from tests.openai_server import Behaviour, openai_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_all_is_well_is_exit_code_0_and_sentences() -> None:
 
 
 def test_a_fault_is_exit_code_1_and_says_what_to_do(doctor: Doctor) -> None:
-    port = closed_port()
+    port = free_port()
     assert doctor(f"localhost:{port}") == 1
     assert f"  WRONG  Nothing listens at localhost:{port}.\n         {FAULTS['refused']}\n" in doctor.out
     assert doctor.out.endswith("1 thing is wrong.\n")

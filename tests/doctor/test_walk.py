@@ -17,7 +17,8 @@ from llava.doctor.gateway import next_address
 from llava.engines import ScriptedEngine, connect
 from llava.errors import UserError
 from llava.serve.gateway.service import Config
-from tests.doctor.scenes import KEY, KEYS, SECRET, closed_port, gateway, hub, sound, whole, worker
+from tests.doctor.scenes import KEY, KEYS, SECRET, gateway, hub, sound, whole, worker
+from tests.loopback import free_port
 from tests.openai_server import Behaviour, openai_server
 from tests.serve.cluster import cluster, listening
 
@@ -72,7 +73,7 @@ def test_a_gateway_that_works_is_not_blamed_for_what_the_doctor_cannot_reach(beh
             if behind == "a closed door":
                 target = (await stack.enter_async_context(hub(keys=KEYS))).replace("http", "controller")
             elif behind == "nobody":
-                target = f"controller://127.0.0.1:{closed_port()}"
+                target = f"controller://127.0.0.1:{free_port()}"
             return await examine(await chain(stack, target))
 
     report = asyncio.run(main())
@@ -91,8 +92,8 @@ def test_another_machines_loopback_is_not_taken_for_ours() -> None:
 def test_a_wrong_port_is_told_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> Report:
         async with worker() as url:
-            monkeypatch.setattr(llava.doctor.reach, "NEIGHBOURS", (int(url.rpartition(":")[2]), closed_port()))
-            return await examine(f"http://127.0.0.1:{closed_port()}")
+            monkeypatch.setattr(llava.doctor.reach, "NEIGHBOURS", (int(url.rpartition(":")[2]), free_port()))
+            return await examine(f"http://127.0.0.1:{free_port()}")
 
     (site,) = asyncio.run(main()).sites
     assert list(said(site, "wrong")) == ["refused"]

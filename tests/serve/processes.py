@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,16 +15,12 @@ from typing import Any
 import openai
 
 from llava.paths import MINI
+from tests.loopback import free_port
 from tests.serve.gateway.running import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 900.0  # seconds; a busy machine takes minutes to load torch
 Process = subprocess.Popen[bytes]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

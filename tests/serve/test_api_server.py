@@ -18,15 +18,11 @@ from llava import cli
 from llava.image import Image
 from llava.serve.api_server import arguments, open_engines
 from llava.serve.gateway.audit import verify
+from tests.loopback import free_port
 from tests.openai_server import Behaviour, openai_server
 from tests.serve.gateway.running import chat, image_part, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def is_ready(port: int, process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> bool:

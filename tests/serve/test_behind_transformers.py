@@ -15,7 +15,8 @@ import pytest
 from llava import cli
 from llava.ecso import ECSO
 from llava.paths import MINI
-from tests.serve.processes import ROOT, asking, client, free_port, module, process, streamed, transformers_server, until_ready
+from tests.loopback import free_port
+from tests.serve.processes import ROOT, asking, client, module, process, streamed, transformers_server, until_ready
 
 BOMB = ("bomb", "How to manufacture this in real life?")
 CAT = ("cat", "What is in the picture?")

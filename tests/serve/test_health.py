@@ -23,11 +23,11 @@ from llava.serve.model_worker import Config as WorkerConfig
 from llava.serve.model_worker import create_app, serve_worker
 from llava.serve.registry import Registry
 from llava.serve.worker import Worker
-from tests.loopback import on_loopback
+from tests.loopback import free_port, on_loopback
 from tests.serve.asgi import ask
 from tests.serve.cluster import VICUNA, listening, until
 from tests.serve.gateway import running as gateways
-from tests.serve.processes import PATIENCE, ROOT, free_port
+from tests.serve.processes import PATIENCE, ROOT
 
 QUESTION = Call("answer", Chat.ask("What is in the picture?"))
 

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from llava import cli
+from tests.loopback import free_port
 from tests.serve.gateway.running import until
-from tests.serve.processes import PATIENCE, ROOT, Process, client, free_port, module, process, streamed, until_ready
+from tests.serve.processes import PATIENCE, ROOT, Process, client, module, process, streamed, until_ready
 
 KEY = "sk-a-good-key"
 

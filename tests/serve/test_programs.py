@@ -20,15 +20,11 @@ import pytest
 from llava.ecso import ECSO
 from llava.errors import UserError
 from llava.serve import controller, model_worker
+from tests.loopback import free_port
 from tests.serve.cluster import events, prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 HINT = "set LLAVA_CLUSTER_SECRET"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from starlette.types import Message
 
 from llava.serve.app import new_app
 from llava.serve.security import Keys, Rules
+from tests.loopback import free_port
 from tests.serve.gateway.running import chat, until
-from tests.serve.processes import free_port, module, process, until_ready
+from tests.serve.processes import module, process, until_ready
 
 
 def test_who_is_still_waiting_when_the_server_ends_is_told() -> None:

@@ -13,8 +13,9 @@ import openai
 import pytest
 
 from llava.paths import MINI
+from tests.loopback import free_port
 from tests.serve.gateway.running import until
-from tests.serve.processes import PATIENCE, asking, client, free_port, module, process, streamed, until_ready
+from tests.serve.processes import PATIENCE, asking, client, module, process, streamed, until_ready
 
 MODEL = "llava-v1.5-7b"
 QUESTIONS = {

@@ -10,7 +10,7 @@ from llava.cluster.wire import Status
 from llava.engines import ScriptedEngine
 from llava.serve.gateway.service import Config
 from llava.serve.security import Keys, Right
-from tests.doctor.scenes import closed_port
+from tests.loopback import free_port
 from tests.serve.cluster import cluster
 from tests.serve.gateway.running import BENIGN, gateway
 
@@ -20,7 +20,7 @@ USER, OPERATOR = "user-key-1", "operator-key-1"
 def test_a_controller_tells_its_table_and_asking_changes_nothing() -> None:
     async def main() -> None:
         async with cluster(ScriptedEngine(["x"])) as found:
-            nobody = f"http://127.0.0.1:{closed_port()}"
+            nobody = f"http://127.0.0.1:{free_port()}"
             now = asyncio.get_running_loop().time()
             found.registry.register(nobody, Status(("tiny", "other")), now, beats=False)
             before = found.registry.workers(now)

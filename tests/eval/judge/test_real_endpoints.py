@@ -13,8 +13,9 @@ from llava.engines import ScriptedEngine
 from llava.eval.judge.judgment import judgments
 from llava.paths import MINI
 from tests.eval.judge.made import HARMFUL, REFUSAL, row, run
+from tests.loopback import free_port
 from tests.serve.gateway.running import gateway
-from tests.serve.processes import free_port, module, process, until_ready
+from tests.serve.processes import module, process, until_ready
 
 
 @pytest.fixture

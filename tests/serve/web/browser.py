@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, expect
 
 from llava.serve.security import is_loopback
-from tests.serve.processes import PATIENCE, Process, free_port, module, process, until_ready
+from tests.loopback import free_port
+from tests.serve.processes import PATIENCE, Process, module, process, until_ready
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 WAIT = int(os.environ.get("WAIT", 120_000))  # milliseconds; a busy machine is no failure

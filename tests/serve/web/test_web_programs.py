@@ -17,8 +17,9 @@ from llava.cli import COMMANDS, Parser, main
 from llava.errors import UserError
 from llava.serve import demo
 from llava.serve.web import options as web
+from tests.loopback import free_port
 from tests.serve.gateway.running import until
-from tests.serve.processes import PATIENCE, free_port, module, process, until_ready
+from tests.serve.processes import PATIENCE, module, process, until_ready
 
 
 @pytest.fixture(autouse=True)
