@@ -24,6 +24,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -115,14 +116,17 @@ def checked(options: argparse.Namespace) -> Checked:
     limits, caps = _caps(options.cap)
     config = _config(options, limits)
     check_fetching(config, rules)
-    audit = AuditLog(options.audit_log, options.audit_content) if options.audit_log else None
-    return Checked(rules, config, caps, audit, listen(options.host, options.port))
+    with ExitStack() as taken:
+        audit = taken.enter_context(closing(AuditLog(options.audit_log, options.audit_content))) if options.audit_log else None
+        listener = listen(options.host, options.port)
+        taken.pop_all()
+    return Checked(rules, config, caps, audit, listener)
 
 
 async def serve_gateway(options: argparse.Namespace, ready: Checked) -> None:
     """Connect to the model and serve until told to stop, by a signal or by being cancelled; raises what `open_engines` raises, and
     `EngineError` when a model in this process has failed for good."""
-    with ready.listener as listener:
+    with ready.listener as listener, closing(ready.audit) if ready.audit else nullcontext():
         engines = await open_engines(options)
         # Told to operators only, and never with a user:password part.
         behind = None if options.allow_anonymous else re.sub("//[^/]*@", "//", options.engine)

@@ -1,7 +1,8 @@
 """The audit log: one JSON line for each guarded request, written before its answer leaves, that shows that the guard ran and on what.
 
 Lines hold hashes (SHA-256) and lengths; texts only where the operator switches them on. Each line holds the hash of the line before it, so
-that a line that was changed or taken out shows: `verify` finds it. The file is only ever appended to; its rights are the owner's alone.
+that a line that was changed or taken out shows: `verify` finds it. The file is only ever appended to, by one process at a time; its rights
+are the owner's alone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,13 @@ from llava.errors import UserError
 
 FORMAT = 1
 START = "0" * 64
+_LOCKED = 2**40  # the byte that is locked on Windows, where nobody else can read it then: behind all lines
 Json = dict[str, Any]
 
 
 class AuditLog:
-    """An open log at `path`; `content`: keep the texts too. Raises `UserError` when the file cannot be written."""
+    """An open log at `path`, which is nobody else's until it is closed; `content`: keep the texts too. Raises `UserError` when the file
+    cannot be written, or is another one's."""
 
     def __init__(self, path: Path, content: bool = False) -> None:
         self.content = content
@@ -31,19 +36,23 @@ class AuditLog:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             raise UserError(f"The audit log {path} cannot be written: {error.strerror}.") from None
-        last, torn = _end_of(path)
-        self._previous = last
-        if torn:  # a crash in the middle of a line: end it, so that the next one stands on its own
-            os.write(self._file, b"\n")
+        try:
+            _lock(self._file, path)
+            self._previous, self._torn = _end_of(path)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, **fields: Any) -> None:
         """Append one line; raises `OSError`, for instance when the disk is full."""
+        if self._torn:  # a crash or a full disk cut the last line off: end it, so that this one stands on its own
+            os.write(self._file, b"\n")
+            self._torn = False
         row = {"format": FORMAT, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields, "previous": self._previous}
         line = json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode()
         written = os.write(self._file, line + b"\n")
-        self._previous = _sha256(line[:written])
-        if written <= len(line):
-            os.write(self._file, b"\n")
+        self._previous, self._torn = _sha256(line[:written]), written <= len(line)
+        if self._torn:
             raise OSError("the line was written only in part")
 
     def text(self, text: str) -> Json:
@@ -63,31 +72,51 @@ class AuditLog:
         ]
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file, and let others have it; a second time does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1  # the number may soon be another file's
 
 
 def verify(path: Path) -> int:
     """The number of lines of an unbroken log; raises `UserError` that names the first line that does not follow from the one before."""
     previous, number = START, 0
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = {"previous": previous}  # torn by a crash: it counts by its hash, as any line
-        if row.get("previous") != previous:
-            raise UserError(f"Line {number} of {path} does not follow from the line before it: the log was changed.")
-        previous = _sha256(line)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = {"previous": previous}  # torn by a crash: it counts by its hash, as any line
+            if not isinstance(row, dict) or row.get("previous") != previous:
+                raise UserError(f"Line {number} of {path} does not follow from the line before it: the log was changed.")
+            previous = _sha256(line.removesuffix(b"\n"))
     return number
+
+
+def _lock(file: int, path: Path) -> None:
+    """Keep an open file from others who lock it until it is closed, or its process ends, however that comes about; raises `UserError`."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(file, _LOCKED, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        said = f"Another gateway writes to the audit log {path}, and the lines of two would break each other's chain: give each its own."
+        raise UserError(said) from None
+    except OSError as error:  # some file systems of clusters have no locks
+        raise UserError(f"The audit log {path} cannot be locked: {error.strerror}. Keep it on another file system.") from None
 
 
 def _end_of(path: Path) -> tuple[str, bool]:
     """Hash of the last line, and whether its end is missing."""
-    last, line = START, b"\n"
     with path.open("rb") as file:
-        for line in file:
-            last = _sha256(line.rstrip(b"\n"))
-    return last, not line.endswith(b"\n")
+        last = deque(file, maxlen=1)
+    return (_sha256(last[0].removesuffix(b"\n")), not last[0].endswith(b"\n")) if last else (START, False)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,13 +1,19 @@
 """The audit log proves that the guard ran, keeps no text unless told to, and shows when it was changed."""
 
+import errno
 import hashlib
 import json
+import resource
 import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llava import cli
 from llava.engines.scripted import Line
 from llava.errors import EngineError, UserError
 from llava.serve.gateway.audit import AuditLog, verify
@@ -69,7 +75,7 @@ def test_lines_are_chained_also_over_restarts_and_a_changed_one_is_found(tmp_pat
     served(path, BENIGN, chat())
     assert verify(path) == 3
     lines = path.read_text().splitlines()
-    for changed in (lines[1:], [lines[0], lines[2]], [lines[0].replace('"safe"', '"SAFE"'), *lines[1:]]):
+    for changed in (lines[1:], [lines[0], lines[2]], [lines[0].replace('"safe"', '"SAFE"'), *lines[1:]], [lines[0], "5", *lines[1:]]):
         path.write_text("\n".join(changed) + "\n")
         with pytest.raises(UserError, match="the log was changed"):
             verify(path)
@@ -83,6 +89,74 @@ def test_a_line_torn_by_a_crash_is_ended_and_the_log_goes_on(tmp_path: Path) -> 
         running.post("/v1/chat/completions", chat())
     assert verify(path) == 3
     assert json.loads(path.read_text().splitlines()[-1])["status"] == 200
+
+
+def test_a_file_is_for_one_gateway_until_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path)
+    with pytest.raises(UserError, match=r"Another gateway writes to the audit log .*audit, .*: give each its own\."):
+        AuditLog(path)
+    log.write(id="first")
+    log.close()
+    log.close()  # the service does so, and whoever made it
+    with closing(AuditLog(path)) as again:
+        again.write(id="second")
+    assert verify(path) == 2
+
+
+def test_a_gateway_whose_audit_log_is_anothers_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "audit"
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with other as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        words = ["gateway", "--engine", "scripted:A cat.", "--port", "0", "--audit-log", str(path)]
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("llava: Another gateway writes to the audit log")
+        assert said.count("\n") == 1
+        holder.kill()
+    with closing(AuditLog(path)) as log:  # a killed gateway leaves no lock behind
+        log.write(id="after it")
+    assert verify(path) == 2
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from llava.serve.gateway.audit import AuditLog
+log = AuditLog(Path(sys.argv[1]))
+log.write(id="held")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_disk_without_locks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)  # as some clusters' disks say
+    with pytest.raises(UserError, match=r"audit cannot be locked: No locks available\. Keep it on another file system\."):
+        AuditLog(tmp_path / "audit")
+
+
+def test_a_line_that_a_full_disk_cut_off_breaks_no_chain_when_there_is_room_again(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(AuditLog(path)) as log:
+        log.write(id="first")
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, before[1]))
+            for _ in range(2):  # the first of them is written in part, of the second there is nothing, not even the first one's end
+                with pytest.raises(OSError):
+                    log.write(id="lost")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.write(id="second")
+        log.write(id="third")
+    assert verify(path) == 4
+    assert [row["id"] for row in map(json.loads, path.read_text().splitlines()[2:])] == ["second", "third"]
 
 
 def test_a_full_disk_stops_the_log_and_not_the_service(tmp_path: Path) -> None:
