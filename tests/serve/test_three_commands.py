@@ -36,8 +36,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     commands = {
         "controller": module("serve.controller", *f"--host 0.0.0.0 --port {hub}".split()),
         "model_worker": module("serve.model_worker", *worker.split()),
-        # Not in the README: --wait, for a busy machine may take longer than two minutes to load the model.
-        "api_server": module("serve.api_server", *f"--engine controller://localhost:{hub} --port {gateway} --wait {PATIENCE}".split()),
+        "api_server": module("serve.api_server", *f"--engine controller://localhost:{hub} --port {gateway}".split()),
     }
     with ExitStack() as stack:
         running = [stack.enter_context(process(words, folder / f"{name}.log")) for name, words in commands.items()]
