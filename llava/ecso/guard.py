@@ -65,7 +65,7 @@ class ECSO:
     def using(self, *, policy: str | Policy | None = None, defence: str | None = None) -> Method:
         """This guard's method with another policy or defence, for `guard(..., method=...)`: one loaded model, several methods.
 
-        The guard's sampling of answers is kept when the policy is given by name.
+        The guard's sampling of answers is kept when the policy is given by name. Raises `UserError` for names that there are not.
         """
         chosen = self.method.policy
         if policy is not None:
@@ -77,15 +77,17 @@ class ECSO:
     ) -> Trace:
         """One guarded answer. `image`: a path, bytes, a Pillow image, an `Image`, a list of these, or None; or a whole `Chat` alone.
 
-        `draft` is a candidate answer from elsewhere: it is checked in place of the model's own.
+        `draft` is a candidate answer from elsewhere: it is checked in place of the model's own. Raises `UserError` for what cannot be asked
+        (`ImageError`, `ContextTooLong`, ...) and `EngineError` when the model fails, in whichever step: nothing is released then.
         """
-        return self._portal.run(self._work(image, question, draft, method))
+        return self._portal.run(self._work(as_chat(image, question), draft, method))
 
     async def ask(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
     ) -> Trace:
         """The same, awaited; many may be awaited at once. Raises `EngineClosed` when the guard is closed meanwhile."""
-        return await asyncio.wrap_future(self._portal.start(self._work(image, question, draft, method)))
+        chat = await asyncio.to_thread(as_chat, image, question)  # to decode a large picture takes a while: the caller's loop goes on
+        return await asyncio.wrap_future(self._portal.start(self._work(chat, draft, method)))
 
     def stream(
         self, image: Pictures | Chat, question: str | Chat | None = None, *, draft: str | None = None, method: Method | None = None
@@ -108,7 +110,8 @@ class ECSO:
 
         A failing row does not lose the others: its trace has an `error` (and no answer). With `on_error="raise"` the first one ends the
         work and is the `__cause__` of a `Stopped`; so does an error of the iterable itself. Ctrl-C raises `Interrupted`. Both are
-        `Unfinished` and hold the finished rows as `done`. An engine without room for `concurrency` rows gets fewer at a time.
+        `Unfinished` and hold the finished rows as `done`. An engine without room for `concurrency` rows gets fewer at a time. Raises
+        `UserError` for arguments of a wrong kind.
         """
         from llava.engines import base
 
@@ -129,8 +132,7 @@ class ECSO:
         """
         self._portal.close()
 
-    def _work(self, image: object, question: object, draft: str | None, method: Method | None) -> Coroutine[Any, Any, Trace]:
-        chat = as_chat(image, question)
+    def _work(self, chat: Chat, draft: str | None, method: Method | None) -> Coroutine[Any, Any, Trace]:
         if draft is not None:
             check_text("draft", draft)
         return run(self._method(method), chat, self.engine, draft)

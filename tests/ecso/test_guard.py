@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from PIL import Image as PIL
 
 from llava.chat import Chat, Reply
 from llava.ecso import ECSO, GUARD, Policy, Prompts
@@ -93,6 +94,29 @@ def test_it_works_where_an_event_loop_already_runs_as_in_a_notebook() -> None:
             return plain, [result.answer for result in awaited]
 
     assert asyncio.run(cell()) == ("A cat.", ["A cat."] * 5)
+
+
+class Large(PIL.Image):
+    """A picture that is not decoded before the caller's event loop has gone on."""
+
+    def __init__(self, gone_on: threading.Event) -> None:
+        super().__init__()
+        self.gone_on = gone_on
+        self.im, self._mode, self._size = RED.pil().im, "RGB", RED.size
+
+    def load(self) -> Any:
+        assert self.gone_on.wait(60)
+        return super().load()
+
+
+def test_while_an_awaited_question_has_its_picture_decoded_the_event_loop_goes_on() -> None:
+    async def main() -> str | None:
+        gone_on = threading.Event()
+        asyncio.get_running_loop().call_soon(gone_on.set)
+        with ECSO(ScriptedEngine(BENIGN)) as guard:
+            return (await guard.ask(Large(gone_on), "What?")).answer
+
+    assert asyncio.run(main()) == "A cat."
 
 
 def test_many_threads_may_call_one_guard() -> None:
