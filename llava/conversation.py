@@ -69,7 +69,9 @@ class Conversation:
         return self.sep2 if self.sep_style in (SeparatorStyle.TWO, SeparatorStyle.LLAMA_2) else self.sep
 
     def append_message(self, role: str, message: Any) -> None:
-        """Add a turn; None asks for the answer."""
+        """Add a turn; None asks for the answer. Raises `UserError` for a template: whoever copied it later would have the turn too."""
+        if isinstance(self.messages, tuple):
+            raise UserError("This conversation is a template, from which others are copied: fill a copy of it, conversation.copy().")
         self.messages = [*self.messages, [role, message]]
 
     def copy(self) -> Conversation:
@@ -80,7 +82,7 @@ class Conversation:
         return Conversation(**values)
 
     def process_image(self, image: PILImage, mode: str, return_pil: bool = False, image_format: str = "PNG") -> PILImage | str:
-        """A web image as it goes to a worker: squared or not (`mode`), at most 800 x 400 pixels; as Pillow image or base64."""
+        """A web image as it goes to a worker: squared or not (`mode`), at most 1344 x 672 pixels; as Pillow image or base64."""
         return _web_image(image, mode, return_pil, image_format)
 
     def get_images(self, return_pil: bool = False) -> list[Any]:
@@ -88,16 +90,14 @@ class Conversation:
         return [self.process_image(m[1], m[2], return_pil) for _, m in self.messages[self.offset :: 2] if isinstance(m, tuple)]
 
     def to_gradio_chatbot(self) -> list[list[Any]]:
-        """Pairs [what the user said, what the model said]; an image is a pair of its own, an `<img>` with a data URL."""
+        """Pairs [what the user said, what the model said]; an image is an `<img>` with a data URL before what was said."""
         pairs: list[list[Any]] = []
         for i, (_, message) in enumerate(self.messages[self.offset :]):
             if i % 2:
                 pairs[-1][-1] = message
             elif isinstance(message, tuple):
                 url = f"data:image/jpeg;base64,{self.process_image(message[1], 'Default', image_format='JPEG')}"
-                pairs.append([f'<img src="{url}" alt="user upload image" />', None])
-                words = _text(message).replace("<image>", "").strip()
-                pairs.extend([[words, None]] if words else [])
+                pairs.append([f'<img src="{url}" alt="user upload image" />{_text(message).replace("<image>", "").strip()}', None])
             else:
                 pairs.append([message, None])
         return pairs
@@ -201,8 +201,8 @@ def _web_image(image: PILImage, mode: str, return_pil: bool, image_format: str) 
     elif mode == "Resize":
         image = image.resize((336, 336))
     longer, shorter = max(image.size), min(image.size)
-    if longer > 800:
-        short = int(min(800 / (longer / shorter), 400, shorter))
+    if longer > 1344:
+        short = int(min(1344 / (longer / shorter), 672, shorter))
         long = int(short * (longer / shorter))
         image = image.resize((short, long) if image.height > image.width else (long, short))
     if return_pil:

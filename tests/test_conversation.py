@@ -60,6 +60,13 @@ def test_v0_starts_with_its_example_turn() -> None:
     assert conversation.to_gradio_chatbot() == [["Why?", None]]
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_itself_is_never_filled(name: str) -> None:
+    with pytest.raises(UserError, match=r"fill a copy of it, conversation\.copy\(\)"):
+        conv_templates[name].append_message("USER", "Hi")
+    assert len(conv_templates[name].messages) == conv_templates[name].offset
+
+
 def test_a_copy_does_not_fill_the_template() -> None:
     copy = default_conversation.copy()
     copy.append_message("USER", "Hi")
@@ -71,23 +78,29 @@ def test_a_copy_does_not_fill_the_template() -> None:
 
 def test_web_images_come_out_small_and_as_png_or_pillow_images() -> None:
     conversation = default_conversation.copy()
-    picture = Image.new("RGB", (1600, 400), "red")
+    picture = Image.new("RGB", (2688, 672), "red")
     for mode in ("Pad", "Crop", "Resize", "Default"):
         conversation.append_message("USER", ("look\n<image>", picture, mode))
         conversation.append_message("ASSISTANT", "ok")
     sizes = [image.size for image in conversation.get_images(return_pil=True)]
-    assert sizes == [(400, 400), (800, 200), (336, 336), (800, 200)]
+    assert sizes == [(672, 672), (1344, 336), (336, 336), (1344, 336)]
     assert Image.open(io.BytesIO(base64.b64decode(conversation.get_images()[0]))).format == "PNG"
-    assert conversation.get_images(return_pil=True)[0].getpixel((200, 10)) == (122, 116, 104)
+    assert conversation.get_images(return_pil=True)[0].getpixel((336, 10)) == (122, 116, 104)
 
 
-def test_the_chat_window_shows_images_as_pairs_of_their_own() -> None:
+@pytest.mark.parametrize("size", [(1344, 900), (1344, 1344), (700, 1344)])
+def test_a_web_image_without_a_longer_side_stays_as_it_is(size: tuple[int, int]) -> None:
+    assert default_conversation.process_image(Image.new("RGB", size), "Default", return_pil=True).size == size  # type: ignore[union-attr]
+
+
+def test_the_chat_window_shows_an_image_before_what_was_said() -> None:
     conversation = default_conversation.copy()
     conversation.append_message("USER", ("<image>\nlook", Image.new("RGB", (8, 8)), "Default"))
     conversation.append_message("ASSISTANT", "a square")
-    (image, none), (words, answer) = conversation.to_gradio_chatbot()
-    assert image.startswith('<img src="data:image/jpeg;base64,')
-    assert (none, words, answer) == (None, "look", "a square")
+    ((said, answer),) = conversation.to_gradio_chatbot()
+    assert said.startswith('<img src="data:image/jpeg;base64,')
+    assert said.endswith('" alt="user upload image" />look')
+    assert answer == "a square"
     assert conversation.dict()["messages"] == [["USER", "<image>\nlook"], ["ASSISTANT", "a square"]]
 
 
