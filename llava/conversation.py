@@ -51,14 +51,12 @@ class Conversation:
     system_header: str = field(default="", repr=False)  # the template's own words before the system text, part of `system`
 
     def layout(self, turns: Turns[T], system: T | str | None = None) -> Iterator[str | T]:
-        """The prompt in order: strings are the template's own words, everything else is a turn's content as given.
-
-        `turns` are (role, content) pairs, content None where the role is to speak; `system` replaces the system text.
-        """
+        """The prompt in order: strings are the template's own words, everything else is a turn's content as given. `turns` are (role,
+        content) pairs, content None where the role is to speak; `system` replaces the system text."""
         return _LAYOUTS[self.sep_style](self, turns, [self.system] if system is None else [self.system_header, system])
 
     def get_prompt(self) -> str:
-        """The prompt as one string. Markers in messages stay markers: for text that users wrote see `llava.model.prompt`."""
+        """The prompt; `UserError` for turns that do not fit. Markers stay markers: for text that users wrote see `llava.model.prompt`."""
         return "".join(self.layout([(role, _text(message) or None) for role, message in self._shown_messages()]))
 
     @property
@@ -82,7 +80,8 @@ class Conversation:
         return Conversation(**values)
 
     def process_image(self, image: PILImage, mode: str, return_pil: bool = False, image_format: str = "PNG") -> PILImage | str:
-        """A web image as it goes to a worker: squared or not (`mode`), at most 1344 x 672 pixels; as Pillow image or base64."""
+        """A web image for a worker, Pillow image or base64 of an `image_format`: squared ("Pad"), 336 x 336 pixels ("Resize") or as it is
+        ("Crop", "Default"), then at most 1344 x 672 if a side has more than 1344. Raises `UserError` for another `mode`."""
         return _web_image(image, mode, return_pil, image_format)
 
     def get_images(self, return_pil: bool = False) -> list[Any]:

@@ -1,4 +1,4 @@
-"""LLaVA's helpers between a user's image or prompt and a model's tensors, under LLaVA's names.
+"""LLaVA's helpers between a user's image or prompt and a model's tensors, under LLaVA's names (haotian-liu/LLaVA 1.2, `llava/mm_utils.py`).
 
 `tokenizer_image_token` reads markers in its string as LLaVA does; for text that users wrote use `Loaded.encode`, which does not.
 Nothing here knows a checkpoint's files or a network.
@@ -32,7 +32,10 @@ __all__ = [
 
 
 def load_image_from_base64(image: str | bytes) -> Image.Image:
-    """The Pillow image of base64 text; raises `ImageError`."""
+    """The Pillow image of base64 text, its pixels not yet decoded; raises `ImageError` where no picture file begins there.
+
+    For texts of strangers take `llava.image.Image.open`: it holds the limits on size and formats.
+    """
     try:
         return Image.open(io.BytesIO(base64.b64decode(image)))
     except (binascii.Error, ValueError, OSError) as error:
@@ -40,7 +43,8 @@ def load_image_from_base64(image: str | bytes) -> Image.Image:
 
 
 def expand2square(pil_img: Image.Image, background_color: tuple[int, int, int]) -> Image.Image:
-    """The image centred on a square of its longer side; an odd pixel goes to the right or bottom. A square image comes back as it is."""
+    """The image centred on a square of its longer side (pixels); an odd pixel goes to the right or bottom. `background_color`: a value from
+    0 to 255 for each band of the image's mode. A square image comes back as it is."""
     width, height = pil_img.size
     if width == height:
         return pil_img
@@ -77,7 +81,7 @@ def tokenizer_image_token(
 ) -> list[int] | Tensor:
     """Ids of a prompt with `image_token_index` for each `<image>`; a list, or a tensor (N,) int64 with `return_tensors="pt"`.
 
-    The text between images is encoded apart and only the first BOS is kept.
+    The text between images is encoded apart and only the first BOS is kept. Raises `UserError` for another `return_tensors`.
     """
     if return_tensors not in (None, "pt"):
         raise UserError(f"Unknown return_tensors {return_tensors!r}: use 'pt' or None.")
@@ -98,7 +102,10 @@ def get_model_name_from_path(model_path: str) -> str:
 
 
 class KeywordsStoppingCriteria(StoppingCriteria):
-    """Stops generation once every sequence has a keyword among its new tokens, or in the text of the last few of them."""
+    """Stops generation once every sequence has a keyword among its new tokens, or in the text of the last few of them.
+
+    `input_ids` (B, N): the prompts, as long as all of them are together with their padding; new tokens come behind.
+    """
 
     def __init__(self, keywords: Sequence[str], tokenizer: Any, input_ids: Tensor) -> None:
         self.keywords = list(keywords)

@@ -32,8 +32,8 @@ def load(
     """A model from a checkpoint folder or hub id ("org/name").
 
     `device`: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps. `dtype`: auto (float32 on a CPU, else the checkpoint's), float32,
-    bfloat16 or float16. `conv_mode`: a name from `conv_templates` instead of the one that the model's name suggests.
-    Raises `CheckpointError` and `UserError` with what to do.
+    bfloat16 or float16. `conv_mode`: a name from `conv_templates` instead of the one that the model's name suggests. `attn_implementation`:
+    sdpa, eager or flash_attention_2, instead of transformers' choice. Raises `CheckpointError` and `UserError` with what to do.
     """
     return _load(target, How(device_for(device), dtype_for(dtype), attention_for(attn_implementation)), conv_mode)
 
@@ -51,8 +51,9 @@ def load_pretrained_model(
 ) -> tuple[Any, Any, Any, int]:
     """LLaVA's (tokenizer, model, image_processor, context_len), with LLaVA's signature; `model_name` may be anything.
 
-    `model.generate(ids, images=...)` takes what LLaVA's takes. Where there is no CUDA, the device is chosen as by `load`; weights are
-    float16 on CUDA and float32 on a CPU, unless `torch_dtype` says otherwise. `load_8bit` and `load_4bit` need CUDA and bitsandbytes.
+    `model.generate(ids, images=...)` takes what LLaVA's takes: ids (1, N) int64 with `IMAGE_TOKEN_INDEX` for each image, and pixels
+    (n, 3, H, W) of `process_images`. Where there is no CUDA, the device is chosen as by `load`; weights are float16 on CUDA and float32 on
+    a CPU, unless `torch_dtype` says otherwise. `load_8bit` and `load_4bit` need CUDA and bitsandbytes.
     `context_len` is LLaVA's informative number: `max_sequence_length` of the config or 2048. Raises `CheckpointError` and `UserError`.
     """
     if model_base is not None:
