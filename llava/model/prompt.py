@@ -37,7 +37,7 @@ def render(chat: Chat, template: Conversation, parse: Callable[[str], Iterable[s
     if template.offset:
         raise UserError("This template starts with example turns and takes no chat: use another one, for example vicuna_v1.")
     messages = list(chat.messages)
-    system = (messages.pop(0).text,) if messages[0].role == "system" else None
+    system = _said(messages.pop(0)) if messages[0].role == "system" else None
     turns = [(template.roles[i % 2], said or None) for i, said in enumerate(_turns(messages, template, start_end))]
     pieces: list[Piece] = []
     for item in template.layout([*turns, (template.roles[1], None)], system):
@@ -83,4 +83,8 @@ def _turns(messages: Sequence[Message], template: Conversation, start_end: bool)
         yield ("Received.",)
         messages = [Message("user", messages[0].text), *messages[1:]]
     for message in messages:
-        yield (*(piece for _ in message.images for piece in (*image, "\n")), *([message.text] if message.text else []))
+        yield (*(piece for _ in message.images for piece in (*image, "\n")), *_said(message))
+
+
+def _said(message: Message) -> Said:
+    return (message.text,) if message.text else ()

@@ -101,6 +101,16 @@ def test_a_system_message_stands_where_the_template_has_its_own() -> None:
     assert text("mistral_instruct") == "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]"
 
 
+@pytest.mark.parametrize("name", ANSWERING)
+def test_an_empty_system_message_reads_as_the_template_with_an_empty_one(name: str) -> None:
+    conversation = conv_templates[name].copy()
+    conversation.system = conversation.system_header
+    conversation.append_message(conversation.roles[0], "Hi")
+    conversation.append_message(conversation.roles[1], None)
+    pieces = render(Chat((Message("system", ""), Message("user", "Hi"))), conv_templates[name], plain().parse)
+    assert joined(pieces) == conversation.get_prompt()
+
+
 def test_templates_that_cannot_hold_a_chat_say_so() -> None:
     with pytest.raises(UserError, match="example turns"):
         render(Chat.ask("Hi"), conv_templates["v0"], plain().parse)
