@@ -25,6 +25,7 @@ MAX_BYTES = 10 * 2**20
 MAX_SIDE = 8192  # pixels
 MAX_PIXELS = 25_000_000
 MAX_PNG_BYTES = 4 * MAX_PIXELS  # more than any PNG of ours has
+_PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 _ORIENTATION = 0x0112  # the EXIF tag
 _BAND = 256  # rows that are hashed at a time
 MAX_ASPECT = 200  # longer side : shorter side; padding to a square costs longer side squared
@@ -74,6 +75,12 @@ class Image:
         if isinstance(source, bytes):
             return _header(source, "The image").size
         return _header(_data_url_bytes(source), "The image in the data URL").size
+
+    @classmethod
+    def of_file(cls, file: bytes) -> Image:
+        """The image whose `file()` this is. The limits on pixels hold; that on bytes does not for a PNG: a picture that was accepted as a
+        small JPEG may travel as a large one. Raises `ImageError`."""
+        return cls._read(file, "The image", MAX_PNG_BYTES if file.startswith(_PNG) else MAX_BYTES)
 
     @classmethod
     def reopen(cls, data_url: str, sha256: str) -> Image:
@@ -193,7 +200,7 @@ def _file(data: bytes, what: str) -> PILImage:
     file = io.BytesIO(data)
     if data.startswith(b"\xff\xd8\xff"):
         return JpegImagePlugin.JpegImageFile(file)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(_PNG):
         return PngImagePlugin.PngImageFile(file)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(file)

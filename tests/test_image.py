@@ -152,6 +152,15 @@ def test_what_a_trace_embeds_is_read_back_without_the_limit_on_bytes() -> None:
     assert Image.reopen(url, noise.sha256) == noise
 
 
+def test_what_travels_between_our_processes_is_read_without_the_limit_on_bytes_where_it_is_a_png() -> None:
+    noise = Image(PIL.frombytes("RGB", (2200, 2000), random.Random(0).randbytes(3 * 2200 * 2000)))
+    assert len(noise.file()) > MAX_BYTES
+    assert Image.of_file(noise.file()) == noise
+    for file in (b"GIF89a" + bytes(MAX_BYTES), b"\xff\xd8\xff" + bytes(MAX_BYTES)):
+        with pytest.raises(ImageError, match="at most 10 MiB"):
+            Image.of_file(file)
+
+
 def test_the_largest_picture_is_read_back_too() -> None:
     large = Image(corners((5000, MAX_PIXELS // 5000)))
     assert Image.reopen(large.data_url(), large.sha256) == large

@@ -35,7 +35,7 @@ from llava.cluster.wire import END, NO_SUCH_MODEL, UNREACHABLE, Status, error_ev
 from llava.deadlines import Deadlines, on_time
 from llava.errors import EngineError, EngineTimeout, LlavaError, Unavailable, UnknownModel, UserError
 from llava.serve.app import deadlines, join_cluster, new_app, serve
-from llava.serve.limits import MIB, Caps, body
+from llava.serve.limits import CLUSTER_BODY, Caps, body
 from llava.serve.registry import DISPATCH, Registry
 from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_loopback
 from llava.serve.streaming import Stream
@@ -54,7 +54,7 @@ class Config:
     """Who is let in, what is taken, how long workers have, what time it is (seconds that only grow)."""
 
     keys: Keys = field(default_factory=Keys)
-    caps: Caps = field(default_factory=lambda: Caps(body=64 * MIB))
+    caps: Caps = field(default_factory=lambda: Caps(body=CLUSTER_BODY))
     deadlines: Deadlines = PASSING
     clock: Callable[[], float] = time.monotonic
 

@@ -22,6 +22,7 @@ from llava.serve.refusal import Refusal
 Take = Callable[[int], None]
 
 MIB = 2**20
+CLUSTER_BODY = 256 * MIB  # bytes of one call of a worker: as many pixels as it takes, as PNG files, in base64
 SMALL = 16 * 1024  # bytes of a body that is parsed where it arrives; a larger one would hold up everybody else
 
 

@@ -35,7 +35,7 @@ from llava.model.templates import template_for
 from llava.serve import loading
 from llava.serve.app import join_cluster, listen, new_app, server, until_failure, until_told
 from llava.serve.heart_beat import HeartBeat
-from llava.serve.limits import MIB, Caps, body
+from llava.serve.limits import CLUSTER_BODY, Caps, body
 from llava.serve.refusal import Refusal, refusal_for
 from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
@@ -49,7 +49,7 @@ class Config:
     """Who is let in, what is taken, and the tie to a controller, if there is one."""
 
     keys: Keys = field(default_factory=Keys)
-    caps: Caps = field(default_factory=lambda: Caps(body=64 * MIB))
+    caps: Caps = field(default_factory=lambda: Caps(body=CLUSTER_BODY))
     heart_beat: HeartBeat | None = None
 
 

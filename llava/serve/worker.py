@@ -137,7 +137,7 @@ class Worker:
         files = [_file(text) for text in sent or ()]
         if sum(width * height for width, height in map(Image.measure, files)) > self._bounds.pixels:  # before any is decoded
             raise ImageError(f"All images together may have at most {self._bounds.pixels / 1e6:g} megapixels.")
-        return [Image.open(file) for file in files]
+        return [Image.of_file(file) if isinstance(file, bytes) else Image.open(file) for file in files]
 
 
 class _Own:
