@@ -22,6 +22,7 @@ from llava.errors import UserError
 from llava.eval.__main__ import conclusion
 from llava.eval.originals import write_rows
 from llava.eval.plan import Plan
+from llava.eval.provenance import without_login
 from llava.eval.readers import Row, RowError, rows
 from llava.eval.records import read
 from llava.eval.sample import About, Answers, BadRow, Json, OnBad, Picture, Sample
@@ -250,7 +251,7 @@ def _plan(script: Script, flags: argparse.Namespace, part: Part) -> Plan:
         out=flags.answers_file.with_name(f"{flags.answers_file.name}.run"),
         methods=("ecso" if script.again else "direct",),
         options={} if served or not flags.conv_mode else {"conv_mode": flags.conv_mode},
-        model_name=urlsplit(flags.model_path).netloc.rpartition("@")[2] if served else Path(flags.model_path).name,
+        model_name=urlsplit(without_login(flags.model_path)).netloc if served else Path(flags.model_path).name,
         preset=flags.preset,
         max_tokens=flags.max_new_tokens,
         drafts=Path(flags.question_file) if script.again else None,

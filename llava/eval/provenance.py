@@ -78,8 +78,11 @@ def name_of(described: Mapping[str, Any]) -> str:
 
 
 def without_login(target: str) -> str:
-    """An address without the name and password that may stand in it, its query and its fragment."""
-    parts = urlsplit(target)
+    """An address without the name and password that may stand in it, its query and its fragment; raises `UserError` for what is none."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # one bracket of an IPv6 address; the text may hold a password
+        raise UserError("The model's address cannot be read: it looks like http://host:8000/v1 or controller://host:10000.") from None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 

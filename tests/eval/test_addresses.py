@@ -143,6 +143,11 @@ def test_every_address_is_a_short_module(name: str) -> None:
     assert f'main("{name}")' in text
 
 
+def test_a_server_whose_address_cannot_be_read_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "model_vlsafe", "--model-path", "http://[::1/v1") == 2
+    assert "address cannot be read" in capsys.readouterr().err
+
+
 def test_an_address_runs_as_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "llava.eval.model_vqa_loader", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
