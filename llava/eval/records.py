@@ -62,8 +62,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_changed(path: Path, data: bytes) -> None:
-    """The same, but that a file with this content is not touched."""
-    if not path.exists() or path.read_bytes() != data:
+    """The same, but that a file with this content is not touched. Raises `StorageError`."""
+    try:
+        there = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise storage_error(path, error) from error
+    if there != data:
         write_whole(path, data)
 
 
@@ -71,8 +75,11 @@ def tell(path: Path, lines: Iterable[bytes]) -> None:
     """A file of lines for people, which is not there when there is nothing to tell; raises `StorageError`."""
     if data := b"".join(lines):
         write_changed(path, data)
-    else:
+        return
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, Json]]:

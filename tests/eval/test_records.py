@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llava.errors import UserError
-from llava.eval.records import Appender, Book, StorageError, line, lines_of, read, write_whole
+from llava.eval.records import Appender, Book, StorageError, line, lines_of, read, tell, write_whole
 from tests.eval.runs import ROOT
 
 HEADER = {"task": {"name": "t"}, "versions": {"llava": "1"}, "git": None}
@@ -193,6 +193,13 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         Book(tmp_path / "file" / "records.jsonl", HEADER)
+
+
+@pytest.mark.parametrize("lines", [[], [b"{}\n"]])
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path: Path, lines: list[bytes]) -> None:
+    (tmp_path / "failures.jsonl").mkdir()
+    with pytest.raises(StorageError, match=r"failures\.jsonl cannot be written: "):
+        tell(tmp_path / "failures.jsonl", lines)
 
 
 def test_a_writer_that_is_interrupted_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
