@@ -23,6 +23,10 @@ from llava.eval.tasks import task as task_named
 Json = dict[str, Any]
 AUTO = "auto"
 PARTS: tuple[Part, ...] = ("answer", "draft")
+# What judging, scoring and the report read of a header and of a row.
+HEADER = {"task", "method", "model", "data", "versions", "git"}
+ROW = {"id", "number", "category", "mode", "group", "question", "prompt", "answer", "harmful", "released", "given", "steps", "meta"}
+ROW |= {"picture", "images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,25 @@ def shelves(out: Path, wish: Wish) -> list[Shelf]:
 
 
 def answers(path: Path) -> tuple[Json, list[Json]]:
-    """Header and rows of a records file; raises `UserError`, also for one that has a sample twice: no verdict would know its answer."""
+    """Header and rows of a records file, with all that is read of them; raises `UserError`, also for one that has a sample twice: no
+    verdict would know its answer."""
     header, rows = read(path)
+    if not _whole(header):
+        raise UserError(f"{path} has another header than `llava eval` writes: its {', '.join(sorted(HEADER))} are not all there.")
+    for row in rows:
+        if not row.keys() >= ROW or not isinstance(row["answer"], str) or not isinstance(row["steps"], list):
+            raise UserError(f"{path} has a row that is no record of `llava eval` (id {row.get('id')!r}): remove that line.")
     if twice := [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]:
         raise UserError(f"{path} has the sample {twice[0]!r} twice: shards are joined by `llava eval merge`, not by cat. Remove one line.")
     return header, rows
+
+
+def _whole(header: Json) -> bool:
+    try:
+        parts = (header["task"]["options"], header["method"]["policy"], header["model"], header["data"], header["versions"])
+        return header.keys() >= HEADER and isinstance(header["task"]["samples"], int) and all(isinstance(one, dict) for one in parts)
+    except (KeyError, TypeError):
+        return False
 
 
 def items_of(header: Json, rows: Sequence[Json], method: str, wish: Wish) -> Iterator[Item]:

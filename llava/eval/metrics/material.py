@@ -24,10 +24,6 @@ from llava.eval.tasks import task as task_named
 
 Json = dict[str, Any]
 Series = tuple[str, str]  # judge, family of modes
-# What scoring and the report read of a header and of a row.
-HEADER = {"task", "method", "model", "data", "versions", "git"}
-ROW = {"id", "number", "category", "mode", "group", "question", "prompt", "answer", "harmful", "released", "given", "steps", "meta"}
-ROW |= {"picture", "images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def load(folder: Path) -> tuple[TaskRun, ...]:
 
 
 def _task(name: str, paths: list[Path], told: Mapping[str, Any]) -> TaskRun:
-    recorded = {path.parent.name: _recorded(path) for path in sorted(paths, key=lambda path: (path.parent.name != "direct", path))}
+    recorded = {path.parent.name: answers(path) for path in sorted(paths, key=lambda path: (path.parent.name != "direct", path))}
     failures = {path.parent.name: _failures(path.parent / "failures.jsonl") for path in paths}
     header = next(iter(recorded.values()))[0]
     known: dict[str, Json] = {}
@@ -170,22 +166,6 @@ def _task(name: str, paths: list[Path], told: Mapping[str, Any]) -> TaskRun:
         set_aside=int(told.get("set_aside", 0)),
         methods={method: methods[method] for method in recorded},
     )
-
-
-def _recorded(path: Path) -> tuple[Json, list[Json]]:
-    """A records file whose header and rows have all that is read of them; raises `UserError`."""
-    header, rows = answers(path)
-    try:
-        parts = (header["task"]["options"], header["method"]["policy"], header["model"], header["data"], header["versions"])
-        known = header.keys() >= HEADER and isinstance(header["task"]["samples"], int) and all(isinstance(one, dict) for one in parts)
-    except (KeyError, TypeError):
-        known = False
-    if not known:
-        raise UserError(f"{path} has another header than `llava eval` writes: its {', '.join(sorted(HEADER))} are not all there.")
-    for row in rows:
-        if not row.keys() >= ROW or not isinstance(row["answer"], str) or not isinstance(row["steps"], list):
-            raise UserError(f"{path} has a row that is no record of `llava eval` (id {row.get('id')!r}): remove that line.")
-    return header, rows
 
 
 def _item(key: str, number: int, row: Json | None, other: Json | None, failures: Mapping[str, Json]) -> Item:

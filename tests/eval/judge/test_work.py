@@ -110,6 +110,20 @@ def test_a_row_without_what_its_mode_needs_is_one_sentence(tmp_path: Path) -> No
         items(tmp_path, mode="llm_binary_critic")
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (('"samples"', '"sample"'), "records.jsonl has another header than `llava eval` writes"),
+        (('"mode": ""', '"mood": ""'), r"records.jsonl has a row that is no record of `llava eval` \(id 's0'\)"),
+    ],
+)
+def test_damaged_records_are_one_sentence(tmp_path: Path, damage: tuple[str, str], said: str) -> None:
+    path = run(tmp_path, [row(0, HARMFUL)]) / "vlsafe/direct/records.jsonl"
+    path.write_text(path.read_text("utf-8").replace(*damage), "utf-8")
+    with pytest.raises(UserError, match=said):
+        items(tmp_path)
+
+
 def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no records: name the --out folder"):
         items(tmp_path)
