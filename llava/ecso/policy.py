@@ -12,9 +12,10 @@ from llava.chat import Chat, Reply, Sampling
 from llava.ecso.verdict import RULES, Verdict
 from llava.errors import UserError, unknown
 
-# Fields that are whole numbers, and those that may be None as well.
+# Fields that are whole numbers, those that may be None as well, and those that are true or false.
 _WHOLE = ("top_logprobs", "caption_tokens", "check_tokens", "check_tokens_most", "overlap")
 _WHOLE_OR_NONE = ("check_first", "window")
+_TRUTHS = ("all_questions", "disarm", "recheck")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,11 @@ class Policy:
             value = getattr(self, field_name)
             if type(value) is not int and not (value is None and field_name in _WHOLE_OR_NONE):
                 raise UserError(f"{field_name} is {value!r}: give a whole number.")
+        for field_name in _TRUTHS:
+            if not isinstance(getattr(self, field_name), bool):
+                raise UserError(f"{field_name} is {getattr(self, field_name)!r}: give True or False.")
+        if not all(isinstance(text, str) and text.strip() for text in (self.name, self.refusal)):
+            raise UserError("A policy's name and its refusal are texts, and not empty.")
         if not isinstance(self.answer, Sampling):
             raise UserError(f"A policy's answer is a Sampling, not {type(self.answer).__name__}.")
         if self.threshold is not None and not (isinstance(self.threshold, float) and 0.0 < self.threshold <= 0.5):

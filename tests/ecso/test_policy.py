@@ -46,11 +46,17 @@ def test_paper_is_the_published_method() -> None:
         {"threshold": True},
         {"rule": []},
         {"answer": {"max_tokens": 5}},
+        {"recheck": "no"},
+        {"disarm": 1},
+        {"all_questions": None},
+        {"refusal": None},
+        {"refusal": " "},
+        {"name": ""},
     ],
 )
 def test_values_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError):
-        Policy(name="mine", **wrong)
+        Policy(**{"name": "mine", **wrong})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The prompts are the original's, byte for byte, and take values literally."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,10 +45,10 @@ def test_values_are_inserted_literally_whatever_they_hold(question: str, answer:
 
 @given(
     st.sampled_from(["check", "caption", "regenerate", "regenerate_text"]),
-    st.sampled_from(["", "{question} {name}", "{answer}{}", "no field"]),
+    st.sampled_from(["", "{question} {name}", "{answer}{}", "no field", None, 5, b"{question}"]),
 )
-def test_a_template_without_its_fields_or_with_others_is_refused(name: str, template: str) -> None:
-    with pytest.raises(UserError, match=f"The prompt '{name}' must contain"):
+def test_a_template_without_its_fields_or_with_others_is_refused(name: str, template: Any) -> None:
+    with pytest.raises(UserError, match=f"The prompt '{name}' must be a text that contains"):
         Prompts(**{name: template})
 
 
