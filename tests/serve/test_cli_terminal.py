@@ -175,6 +175,7 @@ def test_questions_come_back_with_the_arrow_keys_and_are_kept_only_where_told(tm
 
 
 def test_a_history_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
-    with terminal(CLI, "--engine", "scripted:A cat.", "--history", tmp_path) as screen:
-        assert screen.end() == 2
-    assert f"The history file {tmp_path} cannot be used" in screen.text
+    for file in (tmp_path, "~nobody-here/kept"):
+        with terminal(CLI, "--engine", "scripted:A cat.", "--history", file) as screen:
+            assert screen.end() == 2
+        assert f"The history file {file} cannot be used" in screen.text

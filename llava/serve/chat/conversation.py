@@ -44,10 +44,25 @@ def pictures(words: str) -> list[Image]:
     """
     if not words:
         raise UserError("Say which: /image FILE, or several files.")
-    if Path(words).expanduser().exists():
-        return [Image.open(Path(words).expanduser())]
+    if _exists(path := _expanded(words)):
+        return [Image.open(path)]
     try:
         names = shlex.split(words)
     except ValueError:
         raise ImageError(f"There is no image file {words}, and as several files it has a quotation mark too few.") from None
-    return [Image.open(Path(name).expanduser()) for name in names]
+    return [Image.open(_expanded(name)) for name in names]
+
+
+def _expanded(name: str) -> Path:
+    """`~` is one's home; of somebody who has none here it stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a name may be
+        return False

@@ -27,11 +27,11 @@ class Terminal:
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._edits = self.interactive and sys.stdout.isatty()
         self._readline = _readline() if self._edits else None
-        self._history = history
+        self._history = None if history is None else _expanded(history)
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text become a sentence, not a traceback
-        if history is not None:
-            self._recall(history)
+        if self._history is not None:
+            self._recall(self._history)
 
     def read(self, prompt: str) -> str | None:
         """The next line without its end, or None at the end of the input. The prompt is for people only."""
@@ -60,7 +60,7 @@ class Terminal:
         if self._history is None or self._readline is None:
             return
         self._readline.set_history_length(_KEPT)
-        path = self._history.expanduser()
+        path = self._history
         try:
             descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner only
             os.close(descriptor)
@@ -75,7 +75,7 @@ class Terminal:
         if self._readline is None:
             raise UserError("--history needs readline, which this Python does not have: leave it out.")
         try:
-            self._readline.read_history_file(history.expanduser())
+            self._readline.read_history_file(history)
         except FileNotFoundError:
             return  # it will be made
         except OSError as error:
@@ -92,6 +92,13 @@ def _readline() -> ModuleType | None:
     except ImportError:
         return None
     return readline
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(f"The history file {path} cannot be used: nobody here has that home.") from None
 
 
 def _unusable(path: Path, error: OSError) -> UserError:
