@@ -37,7 +37,7 @@ from llava.errors import EngineError, EngineTimeout, LlavaError, Unavailable, Un
 from llava.serve.app import deadlines, join_cluster, new_app, serve
 from llava.serve.limits import CLUSTER_BODY, Caps, body
 from llava.serve.registry import DISPATCH, Registry
-from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_loopback
+from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_admin, is_loopback
 from llava.serve.streaming import Stream
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class _Desk:
         key = asked.get("affinity")
         if not isinstance(key, str | None) or len(key or "") > MAX_KEY:
             raise UserError(f"affinity is a text of at most {MAX_KEY} characters.")
-        if asked.get("unreachable") is True:
+        if asked.get("unreachable") is True and is_admin(self._config.keys, request.scope):  # it changes the table
             for name in avoid:
                 self._core.suspect(name)
         picked = self._core.pick(_model(asked), self._now(), key=key, avoid=avoid)

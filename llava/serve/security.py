@@ -159,6 +159,11 @@ class Gate:
                 del self._inside[key]
 
 
+def is_admin(keys: Keys, scope: Scope) -> bool:
+    """Whether a request that was let in may do everything: it shows an admin key, or no key is set."""
+    return not keys or keys.right(_bearer(scope)) is Right.ADMIN
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address, or the name `localhost`, is this machine's own; other names are not looked up."""
     if host.lower().rstrip(".") == "localhost":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from llava.deadlines import Deadlines
 from llava.engines import ScriptedEngine
 from llava.serve.controller import Config, create_app
 from llava.serve.registry import Registry
+from llava.serve.security import Keys, Right
 from tests.serve.asgi import post
 from tests.serve.cluster import cluster, listening, raw_server, through
 
@@ -60,6 +62,16 @@ def test_a_client_that_could_not_reach_a_worker_spares_others_the_attempt() -> N
             assert (await found.post("/get_worker_address", {"model": "tiny"})).json() == {"address": alive}
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("key", "suspect"), [("a-clients-key", False), ("cluster-secret", True)])
+def test_a_clients_key_steers_nobody_away_from_a_worker(key: str, suspect: bool) -> None:
+    registry, url = Registry(), "http://127.0.0.1:9"
+    registry.register(url, Status(("tiny",)), time.monotonic())
+    app = create_app(registry, Config(Keys([("a-clients-key", Right.INFERENCE), ("cluster-secret", Right.ADMIN)])))
+    asked = {"model": "tiny", "avoid": [url], "unreachable": True}
+    assert post(app, "/get_worker_address", asked, [("authorization", f"Bearer {key}")]).status == 200
+    assert [worker.suspect for worker in registry.workers(time.monotonic())] == [suspect]
 
 
 @pytest.mark.parametrize(
