@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--judge-base-url",
         default="",
         metavar="URL",
-        help="of judges without an address of their own (default: OPENAI_BASE_URL, else OpenAI)",
+        help="of judges without an address of their own (default: LLAVA_JUDGE_BASE_URL, OPENAI_BASE_URL, else OpenAI)",
     )
     add(
         "--judge-key-file",
