@@ -118,7 +118,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-register", action="store_true", help="serve without a controller")
     add("--model-path", default="mini", metavar="TARGET", help="a checkpoint folder, a hub id, or mini (default)")
     add("--model-name", metavar="NAME", help="the name under which it is served (default: from --model-path)")
-    add("--engine", default="local", metavar="TARGET", help="local (default), http://host:8000/v1, scripted:...")
+    add("--engine", default="local", metavar="TARGET", help="local (default): --model-path; or http://host:8000/v1, scripted:...")
     add("--use-flash-attn", action="store_true", help="flash attention 2")
     add("--multi-modal", action="store_true", help="ignored, as in LLaVA: the model says whether it takes images")
     add("--limit-model-concurrency", type=int, default=32, metavar="N", help="calls that run together (default: 32); as many wait")
