@@ -23,6 +23,8 @@ from llava.eval.tasks import task as task_named
 Json = dict[str, Any]
 AUTO = "auto"
 PARTS: tuple[Part, ...] = ("answer", "draft")
+# Task -> the field of its rows' `meta` that says what a picture asks for whose question only points at it. Judges see no pictures.
+IN_PICTURE = {"figstep": "question"}
 # What judging, scoring and the report read of a header and of a row.
 HEADER = {"task", "method", "model", "data", "versions", "git"}
 ROW = {"id", "number", "category", "mode", "group", "question", "prompt", "answer", "harmful", "released", "given", "steps", "meta"}
@@ -146,7 +148,7 @@ def items_of(header: Json, rows: Sequence[Json], method: str, wish: Wish) -> Ite
         mode = _mode(name, wanted, row, wish)
         if mode is None and (wish.mode is not None or wanted == "correct"):
             continue
-        texts = _texts(row, mode)
+        texts = _texts(name, row, mode)
         for part in wish.parts:
             if (text := _part(row, part)) is not None:
                 for run in range(wish.runs):
@@ -171,10 +173,11 @@ def _mode(task: str, wanted: str, row: Json, wish: Wish) -> Mode | None:
     return wish.modes[query_mode(row["category"]) if name == QUERY else name]
 
 
-def _texts(row: Json, mode: Mode | None) -> dict[str, str]:
+def _texts(task: str, row: Json, mode: Mode | None) -> dict[str, str]:
     """What the slots of a mode are filled with, but for the answer; raises `UserError` for a row that has not what its mode needs."""
     meta = row["meta"]
-    there = {"question": row["question"], "critic": meta.get("analyze"), "reference": _reference(meta.get("answer"))}
+    asked = meta.get(IN_PICTURE.get(task), row["question"])
+    there = {"question": asked, "critic": meta.get("analyze"), "reference": _reference(meta.get("answer"))}
     needed = mode.needs - {"answer"} if mode else set()
     for slot in needed:
         if not isinstance(there[slot], str):
