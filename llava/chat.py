@@ -174,8 +174,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, `seconds` after it was asked. `first_logprobs` maps the text of first-token candidates to natural-log probabilities (summed over
-    tokens that read the same), or is None where the engine has none or was not asked. `tokens` are all tokens in order, where
+    """What came back, `seconds` after it was asked. `first_logprobs` maps the text of first-token candidates to natural-log probabilities
+    (summed over tokens that read the same), or is None where the engine has none or was not asked. `tokens` are all tokens in order, where
     `Sampling.logprobs` asked for them; they may begin with white space, and end with an end token or a stop string, that `text` lacks."""
 
     text: str
