@@ -236,7 +236,7 @@ def _caps(words: Sequence[str]) -> tuple[Limits, Caps]:
     limits, caps = Limits(), Caps()
     for word in words:
         name, value = pair(word)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN would be no cap at all
             raise UserError(f"A cap looks like images=4, not {word[:100]!r}.")
         if hasattr(limits, name):
             limits = replace(limits, **{name: value})  # type: ignore[arg-type]

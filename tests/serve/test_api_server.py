@@ -50,6 +50,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--policy", "gard"], "Did you mean guard?"),
         (["--cap", "image=3"], "Did you mean images?"),
         (["--cap", "images=many"], "A cap looks like"),
+        (["--cap", "pixels=NaN"], "A cap looks like"),
         (["--timeout", "0"], "above 0"),
         (["--max-per-key", "-1"], "not negative"),
         (["--deadline", "firts=30"], "Did you mean first?"),

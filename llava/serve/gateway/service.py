@@ -86,7 +86,8 @@ class Service:
         return list(DEFENCES) if self.config.allow_override else [self.config.mode]
 
     async def ask(self, data: dict[str, Any]) -> Asked:
-        """A chat request, read; raises `Refusal`, and `Overloaded` where too many wait already. To be told no, nobody waits for a place."""
+        """A chat request, read; raises `Refusal`, and `Overloaded` where too many wait already. As of all requests, it is read before a
+        place is waited for: to be told no, nobody waits."""
         with self.admission.entry():
             return await self._reader.ask(data)
 
@@ -143,15 +144,17 @@ class Service:
     async def check(self, data: dict[str, Any], request_id: str) -> Trace:
         """Judge a candidate answer; raises `Refusal` and `Overloaded`. The trace ends with a safe answer where one was asked for and is
         needed."""
-        async with self.admission.turn():
+        with self.admission.entry():
             request, name = await self._reader.check(data)
+        async with self.admission.turn():
             ask = await self._reader.chat(request.messages)
             return await self._judge(name, ask, request.answer, "ecso" if request.safe_answer else "refuse", request_id)
 
     async def moderate(self, data: dict[str, Any], request_id: str) -> tuple[str, list[Trace]]:
         """Judge one or several texts; raises `Refusal` and `Overloaded`. Gives the model's name and a trace for each."""
-        async with self.admission.turn():
+        with self.admission.entry():
             name, texts, messages = await self._reader.moderation(data)
+        async with self.admission.turn():
             ask = await self._reader.chat(messages)
             return name, await together([self._judge(name, ask, text, "refuse", request_id) for text in texts])
 

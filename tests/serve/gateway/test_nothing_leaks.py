@@ -277,6 +277,15 @@ def test_streams_that_nobody_checks_are_turned_away_unread_where_too_many_wait(c
         assert (status, headers["retry-after"]) == (429, "1")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/guard/check", "/v1/moderations"])
+def test_to_be_told_no_nobody_waits_for_a_place(path: str) -> None:
+    config = Config(most_running=1, self_test=False)
+    with gateway(ScriptedEngine(BENIGN, delay=60), config) as running, socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(running.request("POST", "/v1/chat/completions", chat()))
+        until(lambda: running.service.admission.running == 1)
+        assert running.ask("POST", path, {"no_such_field": 1})[0] == 400
+
+
 def test_who_finds_no_place_is_told_to_come_again() -> None:
     config = Config(most_running=1, most_waiting=0, self_test=False)
     with gateway(ScriptedEngine(BENIGN, delay=60), config) as running, socket.create_connection(("127.0.0.1", running.port)) as connection:
