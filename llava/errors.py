@@ -13,7 +13,8 @@
         ├── Overloaded         no room for one more call just now
         ├── Unavailable        nobody is there to take the call just now
         ├── EngineTimeout      the answer, or a part of it, took too long
-        └── EngineClosed       the engine was closed while the call waited or ran
+        ├── EngineClosed       the engine was closed while the call waited or ran
+        └── ModelLost          the model of this process has failed for good: only a new process helps
 
 Libraries raise these; edges (command line, servers) translate them, each in one place. A `LlavaError`'s text is one
 or two sentences for a person and never holds the user's text or pixels.
@@ -106,6 +107,11 @@ class EngineTimeout(EngineError):
 
 class EngineClosed(EngineError):
     """The engine was closed while the call waited or ran."""
+
+
+class ModelLost(EngineError):
+    """The model of this process has failed for good, and fails at everything: only a new process helps. Of a model in another process
+    nobody says so: to those who ask there it is an `EngineError`, and that process ends by itself."""
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:

@@ -13,7 +13,7 @@ import pytest
 
 from llava.chat import Call, Chat, Delta
 from llava.engines import ScriptedEngine, connect, generate
-from llava.errors import EngineError, LlavaError, Overloaded, UserError
+from llava.errors import EngineError, LlavaError, ModelLost, Overloaded, UserError
 from llava.serve import controller
 from llava.serve.app import server
 from llava.serve.gateway.service import Config
@@ -78,6 +78,27 @@ def test_self_tests_that_fail_in_a_row_are_for_good_and_others_are_not() -> None
     assert watched([down, down, down, None]) == (True, 3)
     assert watched([down, down, None, down, down, None]) == (False, 6)
     assert watched([down, Overloaded("full"), UserError("odd"), RuntimeError("odd"), down, down, None]) == (True, 6)
+
+
+@pytest.mark.parametrize("tested", [True, False])
+@pytest.mark.parametrize("where", ["request", "self-test"])
+def test_a_model_that_says_that_it_is_lost_is_not_tried_again(tested: bool, where: str) -> None:
+    told, tries = ModelLost("The device takes no work."), 0
+
+    async def main() -> None:
+        async def test() -> None:
+            nonlocal tries
+            tries += 1
+            raise told
+
+        health = Health(test if tested else None, pause=3600, trusted=True)
+        watching = asyncio.create_task(health.watch())
+        health.failed(EngineError("broke") if tested and where == "self-test" else told)
+        assert await asyncio.wait_for(health.lost(), 60) is told
+        assert (health.is_lost, health.ready, tries) == (True, False, int(tested and where == "self-test"))
+        watching.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_worker_whose_model_has_failed_for_good_leaves_the_controller_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from llava.engines.local.inbox import Job, P, deliver
 from llava.engines.local.memory import Stats, is_out_of_memory
 from llava.engines.local.scheduler import Admission, Scheduler
 from llava.engines.local.text import remembered
-from llava.errors import EngineError, LlavaError
+from llava.errors import EngineError, LlavaError, ModelLost
 from llava.model.loaded import Loaded
 
 log = logging.getLogger(__name__)
@@ -125,11 +125,9 @@ class Batcher(Generic[P]):
         if delta.reply is not None:
             self._end(answer)
 
-    def _end(self, answer: Answer[P], error: Exception | None = None) -> None:
+    def _end(self, answer: Answer[P]) -> None:
         self.scheduler.remove(answer)
         self.runner.stop(answer)
-        if error is not None:
-            self._said.append((answer.job, error))
 
     def _attempt(self, answers: Sequence[Answer[P]], work: Callable[A, T], *args: A.args, **named: A.kwargs) -> T | None:
         """`work(...)`; what fails in it ends these answers, and gives None."""
@@ -138,9 +136,29 @@ class Batcher(Generic[P]):
             return work(*args, **named)
         except Exception as failure:  # noqa: BLE001 - logged and told to every reader by `explained`
             error = explained(failure, self._loaded, answers[0].job.call.step)
+            if error.__cause__ is not None and takes_no_work(self._loaded.device):
+                error = ModelLost(
+                    f"{error} Its device {self._loaded.device} takes no work any more until this process ends: start it again."
+                )
+                error.__cause__ = failure
+        self._said += [(answer.job, error) for answer in answers]  # first: what cannot compute cannot free rows either
         for answer in answers:
-            self._end(answer, error)
+            self._end(answer)
         return None
+
+
+def takes_no_work(device: torch.device) -> bool:
+    """Whether nothing at all can be computed there: after some errors, such as an illegal access, a GPU refuses all work of its process.
+
+    For the model thread only: on another one it could disturb the capture of a graph.
+    """
+    try:
+        torch.zeros(1, device=device).item()
+    except torch.OutOfMemoryError:
+        return False
+    except RuntimeError:
+        return True
+    return False
 
 
 def explained(failure: Exception, loaded: Loaded, step: str) -> LlavaError:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from llava.chat import Chat
-from llava.errors import EngineClosed, EngineError
+from llava.engines.local.batcher import takes_no_work
+from llava.errors import EngineClosed, EngineError, ModelLost
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import CHATS, RED, add, ask, batcher, before_pass, call, finish, generated, outcome, over_slots
 
@@ -152,6 +153,40 @@ def test_a_failing_step_ends_those_that_take_part_and_the_next_call_is_answered(
 
     asyncio.run(main())
     assert ask(loaded, call(CHATS[0], 5))[0].completion_tokens == 5
+
+
+@pytest.mark.parametrize("freeing", [True, False])
+def test_when_the_device_takes_no_work_any_more_its_calls_hear_that_only_a_new_process_helps(
+    freeing: bool, llava: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    async def main() -> None:
+        inside = batcher(llava)
+        answers = [add(inside, call(chat)) for chat in CHATS[:3]]
+        for _ in range(4):
+            inside.step()
+        monkeypatch.setattr("llava.engines.local.batcher.takes_no_work", lambda _: True)  # there is no broken GPU at hand
+        failing_once(llava, RuntimeError("CUDA error: an illegal memory access was encountered"))
+        if freeing:
+            inside.step()
+        else:  # the engine's thread ends like this, and closes what is left
+            monkeypatch.setattr(over_slots(inside).slots, "_move", refuse)
+            with pytest.raises(RuntimeError):
+                inside.step()
+            inside.close(lambda: EngineClosed("closed"))
+        for answer in answers:
+            with pytest.raises(ModelLost, match=r"failed: RuntimeError. Its device cpu takes no work any more .* start it again") as caught:
+                await outcome(answer)
+            assert isinstance(caught.value.__cause__, RuntimeError)
+
+    asyncio.run(main())
+
+
+def test_a_device_is_tried_before_it_is_given_up() -> None:
+    assert not takes_no_work(torch.device("cpu"))
+    assert takes_no_work(torch.device("meta"))  # nothing can be read there
 
 
 def test_a_call_whose_numbers_run_over_ends_alone_and_leaves_nothing_behind(llava: Loaded) -> None:
