@@ -32,8 +32,8 @@ class Running:
             raise UserError("A step is running: stop it first.")
 
     def stop(self) -> None:
-        """End the work, if there is any."""
-        if self._task is not None:
+        """End the work, if there is any, once: told again it would break off what it does to end."""
+        if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
     async def changes(self, work: Callable[[Changed], Coroutine[Any, Any, None]]) -> AsyncGenerator[bool, None]:
@@ -53,9 +53,11 @@ class Running:
                         await changed.wait()
                 changed.clear()
         finally:
-            task.cancel()
-            (ended,) = await asyncio.gather(task, return_exceptions=True)
-            self._task = None
+            self.stop()
+            try:
+                (ended,) = await asyncio.gather(task, return_exceptions=True)
+            finally:  # who waits for the end may be cancelled, too
+                self._task = None
         if isinstance(ended, Exception):
             raise ended
         yield task.cancelled()
