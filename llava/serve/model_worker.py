@@ -135,13 +135,14 @@ def run(options: argparse.Namespace) -> int:
     if options.limit_model_concurrency < 1:
         raise UserError("--limit-model-concurrency is at least 1.")
     name = options.model_name or _name(options)
-    asyncio.run(_serve(options, name, keys, None if options.no_register else (controller, address)))
+    listen(options.host, options.port).close()  # that it is taken is told before a model is loaded
+    log.info("loading %s", name)
+    engine = _engine(options)  # here and not in the event loop, so that Ctrl-C ends it at once
+    asyncio.run(_serve(options, name, engine, keys, None if options.no_register else (controller, address)))
     return 0
 
 
-async def _serve(options: argparse.Namespace, name: str, keys: Keys, tie: tuple[str, str] | None) -> None:
-    log.info("loading %s", name)
-    engine = await asyncio.to_thread(_engine, options)
+async def _serve(options: argparse.Namespace, name: str, engine: Engine, keys: Keys, tie: tuple[str, str] | None) -> None:
     bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
     template = template_for(name, options.conv_mode)
     tested = not (is_server(options.engine) or is_scripted(options.engine))  # a test would use up a line of the script

@@ -110,6 +110,39 @@ def test_a_mistake_ends_a_program_at_once_with_one_sentence(module: str, words: 
     assert (done.returncode, last.startswith("llava: "), said in last) == (code, True, True), done.stderr
 
 
+# A worker whose model takes long to load.
+LOADS = """
+import sys, time
+from llava import cli
+from llava.serve import loading
+def engine(target, options, **more):
+    print("loading", flush=True)
+    time.sleep(3600)
+loading.engine = engine
+sys.exit(cli.main())
+"""
+
+
+def test_ctrl_c_ends_a_worker_while_its_model_is_loaded() -> None:
+    words = [sys.executable, "-c", LOADS, "worker", "--no-register", "--port", str(free_port())]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"loading\n"
+            worker.send_signal(signal.SIGINT)
+            assert worker.wait(60) == 130
+        finally:
+            worker.kill()
+
+
+def test_a_taken_port_is_told_before_a_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["worker", "--no-register", "--host", "127.0.0.1", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run([sys.executable, "-c", LOADS, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Choose another --port" in done.stderr.splitlines()[-1]
+
+
 def test_a_worker_that_is_told_to_stop_finishes_its_answer(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://localhost:{port}"
