@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from llava.ecso import Trace, run
 from llava.engines import Engine
-from llava.errors import EngineClosed, EngineError, ImageError, LlavaError, Misconfigured, Overloaded, Unavailable, UnknownModel
+from llava.errors import EngineClosed, EngineError, ImageError, LlavaError, Misconfigured, ModelLost, Overloaded, Unavailable, UnknownModel
 from llava.eval.gate import Gate
 from llava.eval.presets import Preset
 from llava.eval.records import StorageError
@@ -27,7 +27,7 @@ ATTEMPTS = 3  # at one sample of which the engine fails
 ROUNDS_WITHOUT_ROOM = 12  # attempts at a sample for which an engine has no room, minutes in all
 STOP_AFTER = 20  # samples in a row of which the engine fails: nobody is there
 LONGEST_PAUSE = 30.0  # seconds
-FATAL = (Misconfigured, UnknownModel, EngineClosed, StorageError)  # all further samples would fail too
+FATAL = (Misconfigured, UnknownModel, EngineClosed, ModelLost, StorageError)  # all further samples would fail too
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from llava.chat import Call
 from llava.ecso import Trace
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Line
-from llava.errors import ContextTooLong, EngineError, ImageError, Misconfigured, Overloaded, Unavailable
+from llava.errors import ContextTooLong, EngineError, ImageError, Misconfigured, ModelLost, Overloaded, Unavailable
 from llava.eval.gate import Gate
 from llava.eval.presets import Preset
 from llava.eval.records import StorageError
@@ -180,9 +180,9 @@ def test_nobody_there_ends_the_run_however_few_samples_there_are(some: list[Samp
     assert len(run(gone_later, jobs(some[:2])).failures) == 1
 
 
-@pytest.mark.parametrize("error", [Misconfigured("wrong key"), StorageError("disk full")])
+@pytest.mark.parametrize("error", [Misconfigured("wrong key"), ModelLost("the GPU takes no work"), StorageError("disk full")])
 def test_what_all_further_samples_would_meet_ends_the_run_at_once(some: list[Sample], error: Exception) -> None:
-    engine = failing(lambda call, times: error if isinstance(error, Misconfigured) else None)
+    engine = failing(lambda call, times: None if isinstance(error, StorageError) else error)
     sink = Sink()
 
     def full() -> None:
