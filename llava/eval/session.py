@@ -79,9 +79,10 @@ def evaluate(plan: Plan, *, shown: bool | None = None, ask: bool = True) -> Summ
         if ask and any(course.lacking for course in courses):
             try:
                 engine = _connected(plan, model)  # before a loop runs: Ctrl-C ends the loading of a model at once
-                manifest["sessions"][-1]["computing"] = getattr(engine, "computing", None)
+                told = manifest["sessions"][-1]
+                told["computing"] = getattr(engine, "computing", None)
                 write_manifest(plan.folder, manifest)
-                asyncio.run(_ask_all(plan, model, engine, courses, shown))
+                asyncio.run(_ask_all(plan, model, engine, courses, shown, told))
             except EngineError as error:  # what was answered before is put in order all the same
                 trouble = error
         summary = _finished(plan, model, courses, told=not ask)
@@ -104,7 +105,9 @@ def _finished(plan: Plan, model: Model, courses: Sequence[Course], told: bool) -
     return Summary(tuple(results), set_aside, noted, tuple(written))
 
 
-async def _ask_all(plan: Plan, model: Model, here: Engine | None, courses: Sequence[Course], shown: bool | None) -> None:
+async def _ask_all(
+    plan: Plan, model: Model, here: Engine | None, courses: Sequence[Course], shown: bool | None, told: dict[str, Any]
+) -> None:
     engine = here or _spread(plan, model)
     try:
         for course in courses:
@@ -117,6 +120,7 @@ async def _ask_all(plan: Plan, model: Model, here: Engine | None, courses: Seque
             finally:
                 course.progress.close()
     finally:
+        told["computing"] = getattr(engine, "computing", None)  # of a cluster not known before
         await engine.close()
 
 

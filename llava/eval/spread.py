@@ -13,12 +13,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llava.chat import Call, Delta
-from llava.errors import EngineClosed, EngineError, LlavaError, Misconfigured, Unavailable, UserError
+from llava.errors import EngineClosed, EngineError, LlavaError, Misconfigured, ModelLost, Unavailable, UserError
 from llava.eval.worker import Worker, identity
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class _Place:
     actor: Any
     ready: bool = False
     calls: int = 0
+    computing: Mapping[str, str] = field(default_factory=dict)
 
 
 class Spread:
@@ -66,6 +67,7 @@ class Spread:
             self._ray.shutdown()
             raise Misconfigured(f"The Ray cluster at {address} has neither a GPU nor a processor core to give.")
         self.concurrency = EACH * len(self._places)
+        self._all = tuple(self._places)
         self._homes: dict[str, _Place] = {}  # where a picture was seen: its keys and values may still be there
         self._begun = False  # some worker has been ready
         self._reason = ""  # why the last one left
@@ -76,6 +78,11 @@ class Spread:
     def name(self) -> str:
         return f"{Path(self._model[0]).name} on {len(self._places)} workers"
 
+    @property
+    def computing(self) -> list[dict[str, str]]:
+        """Where it computed and in what precision: each worker that ever took part."""
+        return [{"node": place.berth.name, **place.computing} for place in self._all if place.computing]
+
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """The reply, whole; see `Engine.stream`."""
         place = await self._room(call)
@@ -83,13 +90,14 @@ class Spread:
         try:
             said = await place.actor.answer.remote(call)
         except self._ray.exceptions.RayActorError as error:
-            if place.ready:  # the first of its calls to fail: nobody else goes there unless it comes back
-                place.ready = False
-                self._opening.append(asyncio.create_task(self._open(place)))
+            self._lose(place)
             raise Unavailable(f"The worker on {place.berth.name} was lost while it answered.") from error
         finally:
             place.calls -= 1
             self._changed.set()
+        if isinstance(said, EngineClosed | ModelLost):  # it would fail at everything; the others may go on
+            self._leave(place, str(said))
+            raise Unavailable(f"The worker on {place.berth.name} lost its model while it answered.") from said
         if isinstance(said, LlavaError):
             raise said
         yield Delta(said.text, said)
@@ -112,18 +120,36 @@ class Spread:
         failures = self._ray.exceptions
         while True:
             try:
-                trouble = await place.actor.open.remote(*self._model)
+                said = await place.actor.open.remote(*self._model)
             except failures.ActorUnavailableError:  # the network, perhaps; the cluster soon knows whether the worker has died
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             except failures.RayError as error:
-                trouble = EngineError(_first_line(error))
+                said = EngineError(_first_line(error))
             break
-        if trouble is None:
-            place.ready = self._begun = True
-            self._changed.set()
+        if isinstance(said, LlavaError):
+            self._leave(place, str(said))
         else:
-            self._leave(place, str(trouble))
+            place.computing = said
+            place.ready = self._begun = True
+            log.info("The worker on %s takes part.", place.berth.name)
+            self._changed.set()
+
+    def _lose(self, place: _Place) -> None:
+        """Nobody goes there any more unless it comes back. Whether it has died the cluster knows a quarter of a minute later."""
+        if place.ready:  # the first of its calls to fail
+            place.ready = False
+            log.warning(
+                "The worker on %s is out of reach. Calls that it was answering, and that are asked again: %d.",
+                place.berth.name,
+                place.calls,
+            )
+            self._opening.append(asyncio.create_task(self._return(place)))
+
+    async def _return(self, place: _Place) -> None:
+        await self._open(place)
+        if place.ready:
+            log.warning("The worker on %s is back.", place.berth.name)
 
     async def _remind(self) -> None:
         await asyncio.sleep(PATIENCE_SECONDS)

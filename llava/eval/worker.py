@@ -22,13 +22,17 @@ class Worker:
     def __init__(self) -> None:
         self._engine: Engine | None = None
 
-    async def open(self, target: str, options: Mapping[str, Any], wanted: Mapping[str, Any]) -> LlavaError | None:
-        """Load the model, if that has not been done; gives back why it cannot be. `wanted` is what the one who asks has: see `identity`."""
+    async def open(self, target: str, options: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, str] | LlavaError:
+        """Load the model, if that has not been done; gives back where it computes and in what precision, or why it cannot be loaded.
+
+        `wanted` is what the one who asks has: see `identity`.
+        """
         try:
             self._engine = self._engine or await asyncio.to_thread(_opened, target, options, wanted)
         except LlavaError as error:
             return error
-        return None
+        computing: Mapping[str, str] = getattr(self._engine, "computing", {})
+        return computing
 
     async def answer(self, call: Call) -> Reply | LlavaError:
         """The reply, or why there is none."""

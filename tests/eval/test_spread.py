@@ -1,15 +1,20 @@
 """Workers of a Ray cluster as one engine: what can be said without a cluster."""
 
+import asyncio
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llava import cli
-from llava.errors import UserError
+from llava.chat import Call, Chat
+from llava.engines import ScriptedEngine, generate
+from llava.errors import EngineClosed, EngineError, ModelLost, Unavailable, UserError
 from llava.eval.spread import Spread, berths
+from tests.eval.cluster import ActorDiedError, ActorUnavailableError, Cluster
 from tests.eval.runs import plan, vlsafe
 
 
@@ -53,6 +58,78 @@ def test_nobody_at_an_address_is_a_sentence(port: int) -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         with pytest.raises(UserError, match=r"There is no Ray cluster at 127\.0\.0\.1:"):
             spread(f"127.0.0.1:{port or taken.getsockname()[1]}")
+
+
+LINES = "scripted:" + "|".join(["Yes"] * 40)
+CALL = Call("answer", Chat.ask("why?"))
+
+
+def with_workers(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, work: Callable[[Spread], Awaitable[None]]) -> None:
+    """Do some work when all workers of a cluster take part."""
+    monkeypatch.setattr("llava.eval.spread._joined", lambda address: cluster)
+    monkeypatch.setattr("llava.eval.spread.POLL_SECONDS", 0.001)
+
+    async def main() -> None:
+        engine = Spread("", LINES, {}, None)
+        while not all(place.ready for place in engine._places):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        try:
+            await work(engine)
+        finally:
+            await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_out_of_reach_is_told_of_and_left_alone_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(("a", "b"))
+
+    async def work(engine: Spread) -> None:
+        cluster.away["a"] = ActorUnavailableError()
+        with pytest.raises(Unavailable, match="The worker on a was lost while it answered"):
+            await generate(engine, CALL)
+        for _ in range(3):
+            assert (await generate(engine, CALL)).text == "Yes"
+        assert "The worker on a is out of reach. Calls that it was answering, and that are asked again: 1." in caplog.messages
+        del cluster.away["a"]
+        while "The worker on a is back." not in caplog.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    with_workers(cluster, monkeypatch, work)
+
+
+@pytest.mark.parametrize("error", [ModelLost("The GPU takes no work any more."), EngineClosed("The engine is closed.")])
+def test_a_worker_without_its_model_leaves_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, error: EngineError) -> None:
+    cluster = Cluster(("a", "b"))
+
+    async def work(engine: Spread) -> None:
+        cluster.workers["a"]._engine = ScriptedEngine([error])
+        with pytest.raises(Unavailable, match="The worker on a lost its model"):
+            await generate(engine, CALL)
+        for _ in range(3):
+            assert (await generate(engine, CALL)).text == "Yes"
+        cluster.workers["b"]._engine = ScriptedEngine([error])
+        with pytest.raises(Unavailable, match="The worker on b lost its model"):
+            await generate(engine, CALL)
+        with pytest.raises(EngineClosed, match=f"No worker is left .* The last one was on b: {error}"):
+            await generate(engine, CALL)
+
+    with_workers(cluster, monkeypatch, work)
+
+
+def test_the_end_of_the_last_worker_is_the_end_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(("a",))
+
+    async def work(engine: Spread) -> None:
+        cluster.away["a"] = ActorDiedError("Its node is gone.\nMore about it.")
+        with pytest.raises(Unavailable):
+            await generate(engine, CALL)
+        with pytest.raises(EngineClosed, match=r"No worker is left .* The last one was on a: Its node is gone\.$"):
+            await generate(engine, CALL)
+
+    with_workers(cluster, monkeypatch, work)
 
 
 def test_a_server_is_not_spread(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,14 +23,14 @@ def sent(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))  # noqa: S301 as Ray sends it
 
 
-def opened(target: str = "mini", wanted: dict[str, Any] = MINI) -> LlavaError | None:
+def opened(target: str = "mini", wanted: dict[str, Any] = MINI) -> Mapping[str, str] | LlavaError:
     return asyncio.run(Worker().open(target, {}, wanted))
 
 
 def test_a_worker_answers_as_the_engine_itself_and_gives_errors_back_as_they_are() -> None:
     async def asked() -> tuple[Reply, Reply | LlavaError, Reply | LlavaError]:
         worker, engine = Worker(), connect("mini")
-        assert await worker.open("mini", {}, MINI) is None
+        assert sent(await worker.open("mini", {"device": "cpu", "dtype": "float32"}, MINI)) == {"device": "cpu", "dtype": "float32"}
         try:
             long = Call("answer", Chat.ask("why? " * 5000))
             return await generate(engine, CALL), sent(await worker.answer(sent(CALL))), sent(await worker.answer(long))
