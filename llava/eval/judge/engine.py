@@ -6,7 +6,7 @@ import time
 
 from llava.chat import Call, Chat, Message, Role, Sampling
 from llava.engines import Engine, generate
-from llava.errors import ContextTooLong, EngineClosed, EngineError, EngineTimeout, UserError
+from llava.errors import ContextTooLong, EngineClosed, EngineError, EngineTimeout, ModelLost, UserError
 from llava.eval.judge.asking import Refused, Request, Said, TryAgain
 
 NO_SERVER = "A guard is shown the answer as a turn of the chat: it needs a server (guard:NAME@URL), not an engine."
@@ -38,7 +38,7 @@ class EngineJudge:
             reply = await generate(self._engine, Call("judge", chat, sampling))
         except ContextTooLong:
             raise Refused("the prompt is too long for the judge") from None
-        except EngineClosed:
+        except (EngineClosed, ModelLost):
             raise
         except EngineError as error:
             raise TryAgain(str(error).rstrip("."), billed=isinstance(error, EngineTimeout)) from error

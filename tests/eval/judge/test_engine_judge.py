@@ -9,7 +9,7 @@ import pytest
 from llava.chat import Reply
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Line
-from llava.errors import ContextTooLong, EngineClosed, EngineError, EngineTimeout, Misconfigured, Overloaded, UserError
+from llava.errors import ContextTooLong, EngineClosed, EngineError, EngineTimeout, Misconfigured, ModelLost, Overloaded, UserError
 from llava.eval.judge.asking import Refused, Request, Said, TryAgain
 from llava.eval.judge.engine import EngineJudge
 
@@ -41,7 +41,7 @@ def test_what_may_pass_may_be_tried_again(error: EngineError) -> None:
 def test_a_prompt_that_does_not_fit_fails_alone_and_what_a_person_has_to_mend_stops() -> None:
     with pytest.raises(Refused, match="too long for the judge"):
         ask(ContextTooLong(9000, 7, 4096))
-    for error in (Misconfigured("The key is wrong."), EngineClosed("It was closed."), UserError("No.")):
+    for error in (Misconfigured("The key is wrong."), EngineClosed("It was closed."), ModelLost("It is lost."), UserError("No.")):
         with pytest.raises(type(error), match=str(error)):
             ask(error)
 
