@@ -51,11 +51,13 @@ def create_app(service: Service, rules: Rules, caps: Caps | None = None) -> Fast
     _tell(app, service)
     _ask(app, service)
 
+    limits, remote = service.config.limits, bool(service.config.remote)
+    # Written once: to write it takes as long as many small requests.
+    told = JSONResponse(document(__version__, service.models(), service.modes(), limits, keys=bool(rules.keys), remote=remote)).body
+
     @app.get("/openapi.json")
     async def description() -> Response:
-        config = service.config
-        told = document(__version__, service.models(), service.modes(), config.limits, keys=bool(rules.keys), remote=bool(config.remote))
-        return JSONResponse(told)
+        return Response(told, media_type="application/json")
 
     app.add_middleware(Counted, service=service, paths={getattr(route, "path", "") for route in app.routes})
     return app

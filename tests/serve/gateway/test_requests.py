@@ -151,6 +151,14 @@ def test_what_lies_at_a_limit_is_taken(small: Gateway) -> None:
         assert small.post("/v1/chat/completions", body)[0] == 200
 
 
+def test_the_document_is_written_once_and_not_whenever_somebody_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gateway(BENIGN) as running:
+        monkeypatch.setattr("llava.serve.gateway.routes.document", None)
+        status, headers, content = running.ask("GET", "/openapi.json")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert "/v1/chat/completions" in json.loads(content)["paths"]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_each_format_of_images_is_seen(small: Gateway, kind: str) -> None:
     assert small.post("/v1/chat/completions", image(data_url(kind=kind)))[0] == 200
