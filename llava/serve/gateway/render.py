@@ -19,6 +19,8 @@ from llava.serve.gateway.logprobs import told
 Json = dict[str, Any]
 _PIECES = re.compile(r"\S*\s+|\S+")
 DONE = b"data: [DONE]\n\n"
+# What JSON leaves as it is, and some clients take for the end of an event's line.
+_LINE_ENDS = tuple((character, f"\\u{ord(character):04x}") for character in "\x85\u2028\u2029")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +196,7 @@ def _frame(completion: Completion, kind: str) -> Json:
 
 
 def _dump(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escaped in _LINE_ENDS:
+        text = text.replace(character, escaped)
+    return text.encode("utf-8", "replace")

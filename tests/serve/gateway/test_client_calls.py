@@ -1,6 +1,7 @@
 """More that the official openai client can call: one model, its own accumulator of streams, asynchronously, moderations with images."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,17 @@ def test_usage_is_null_in_every_chunk_but_the_last_one(running: Gateway) -> None
         assert last.usage is not None
         assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (20, 4)
         assert all(chunk.choices for chunk in client.chat.completions.create(**chat(), stream=True))
+
+
+def test_a_stream_survives_clients_that_end_lines_where_unicode_does() -> None:
+    answer = "a\nb\rc\x0bd\x1ce\x85f\u2028g\u2029h \\u2028"
+    with gateway(BENIGN | {"answer": answer}) as running:
+        lines = running.ask("POST", "/v1/chat/completions", chat(stream=True))[2].decode().splitlines()
+        whole = running.post("/v1/chat/completions", chat())[1]
+    *events, done = [line.removeprefix("data: ") for line in lines if line]
+    assert done == "[DONE]"
+    assert "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in events) == answer
+    assert whole["choices"][0]["message"]["content"] == answer
 
 
 @pytest.mark.parametrize(
