@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llava.cluster.secret import CLUSTER_SECRET, lines
+from llava.cluster.secret import CLUSTER_SECRET, checked_key, lines
 from llava.errors import UserError
 from llava.serve.refusal import Refusal
 
@@ -227,6 +227,4 @@ def _digest(key: bytes) -> bytes:
 def _key(text: str, variable: str, right: Right) -> tuple[str, Right]:
     if text.startswith("admin:"):
         text, right = text.removeprefix("admin:"), Right.ADMIN
-    if len(text) < 8 or not text.isascii() or not text.isprintable() or " " in text:
-        raise UserError(f"A key in {variable} or on the command line is no key: it has at least 8 visible ASCII characters.")
-    return text, right
+    return checked_key(text, variable), right
