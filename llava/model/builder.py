@@ -39,7 +39,7 @@ def load(
 
 
 def load_pretrained_model(
-    model_path: str,
+    model_path: str | Path,
     model_base: str | None,
     model_name: str,
     load_8bit: bool = False,
@@ -67,7 +67,7 @@ def load_pretrained_model(
     if dtype is None and where.type == "cuda":
         dtype = torch.float16
     how = How(where, dtype_for(dtype), attention_for(attention), quantization_for(load_8bit, load_4bit))
-    loaded = _load(model_path, how)
+    loaded = _load(str(model_path), how)
     context_len = int(getattr(loaded.model.config, "max_sequence_length", 2048))
     return loaded.tokenizer, loaded.model, loaded.image_processor, context_len
 

@@ -97,6 +97,8 @@ def kind_of(folder: Path) -> Kind:
         raise CheckpointError(f"{folder} is no checkpoint: it has no config.json.")
     config = read_json(folder / "config.json")
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise CheckpointError(f"{folder}/config.json has architectures that are no list: copy the checkpoint again.")
     if config.get("model_type") in ("mpt", "llava_mpt") or any(name in _MPT for name in architectures):
         raise CheckpointError(f"{folder} is an MPT model, which is not supported: use a LLaVA checkpoint on Llama (v1.5).")
     if _HF_LLAVA in architectures or (config.get("model_type") == "llava" and "text_config" in config):

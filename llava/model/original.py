@@ -59,8 +59,8 @@ class Original:
     def open(cls, folder: Path) -> Original:
         """Read the configs; raises `CheckpointError` for settings that are not supported and for a missing tower."""
         config = read_json(folder / "config.json")
-        if config.get("mm_projector_type", "linear") not in _PROJECTORS:
-            kind = config.get("mm_projector_type", "linear")
+        kind = config.get("mm_projector_type", "linear")
+        if not isinstance(kind, str) or kind not in _PROJECTORS:
             raise CheckpointError(f"{folder} has a projector of type {kind!r}: only {', '.join(_PROJECTORS)} is supported (LLaVA 1.5).")
         if not config.get("mm_vision_tower"):
             raise CheckpointError(f"{folder}/config.json names no mm_vision_tower: it is not a LLaVA model.")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from llava.errors import LlavaError, UserError
+from llava.errors import CheckpointError, LlavaError, UserError
 from llava.model.builder import load, load_pretrained_model
 from llava.model.folder import Kind, kind_of, resolve
 from tests import golden
@@ -70,6 +70,11 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     refused(tmp_path / "model.bin", "is a file: give the folder")
 
 
+def test_a_path_may_be_a_path_and_is_no_name_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="There is no checkpoint folder"):
+        load_pretrained_model(tmp_path / "gone", None, "llava")
+
+
 def test_an_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
     refused(tmp_path, "no checkpoint: it has no config.json")
 
@@ -117,7 +122,9 @@ def test_model_base_quantised_weights_and_split_devices_are_refused_for_now() ->
         ({"architectures": ["LlavaMPTForCausalLM"]}, "MPT model"),
         ({"model_type": "mpt"}, "MPT model"),
         ({"architectures": ["LlavaQwenForCausalLM"]}, "LlavaQwenForCausalLM; supported are"),
+        ({"architectures": 5}, "architectures that are no list"),
         ({"mm_projector_type": "linear"}, "projector of type 'linear'"),
+        ({"mm_projector_type": ["mlp2x_gelu"]}, r"projector of type \['mlp2x_gelu'\]"),
         ({"mm_vision_tower": None, "mm_hidden_size": 64}, "names no mm_vision_tower"),
         ({"mm_vision_tower": "clip-gone"}, "vision tower clip-gone .* missing. Put its folder beside"),
         ({"mm_vision_tower": "openai/clip-gone"}, "vision tower openai/clip-gone .* missing"),

@@ -189,7 +189,9 @@ def test_tied_words_are_one_tensor(tmp_path: Path) -> None:
     assert loaded.model.lm_head.weight.shape[0] == 2064
 
 
-@pytest.mark.parametrize("change", [{"vision_config": 5}, {"text_config": {"model_type": "nope"}}, {"vision_feature_layer": "x"}])
+@pytest.mark.parametrize(
+    "change", [{"vision_config": 5}, {"text_config": {"model_type": "nope"}}, {"vision_feature_layer": "x"}, {"dtype": [1]}]
+)
 def test_configs_that_describe_nothing_are_explained(change: dict[str, Any], tmp_path: Path) -> None:
     folder = hugging_face(tmp_path)
     change_json(folder / "config.json", **change)
