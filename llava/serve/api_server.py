@@ -24,7 +24,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     start_log()
-    asyncio.run(serve_gateway(options, checked(options)))
+    with closing(checked(options)) as ready:
+        # A model of this process is loaded here and not in the event loop, so that Ctrl-C ends it at once.
+        engines = None if is_server(options.engine) else own_engine(options)
+        asyncio.run(serve_gateway(options, ready, engines))
     return 0
 
 
@@ -109,6 +112,12 @@ class Checked:
     audit: AuditLog | None
     listener: socket.socket
 
+    def close(self) -> None:
+        """Let go of both."""
+        self.listener.close()
+        if self.audit is not None:
+            self.audit.close()
+
 
 def checked(options: argparse.Namespace) -> Checked:
     """What `options` mean; raises `UserError`."""
@@ -123,38 +132,44 @@ def checked(options: argparse.Namespace) -> Checked:
     return Checked(rules, config, caps, audit, listener)
 
 
-async def serve_gateway(options: argparse.Namespace, ready: Checked) -> None:
-    """Connect to the model and serve until told to stop, by a signal or by being cancelled; raises what `open_engines` raises, and
-    `EngineError` when a model in this process has failed for good."""
-    with ready.listener as listener, closing(ready.audit) if ready.audit else nullcontext():
-        engines = await open_engines(options)
-        # Told to operators only, and never with a user:password part.
-        behind = None if options.allow_anonymous else re.sub("//[^/]*@", "//", options.engine)
-        config = replace(ready.config, behind=behind, model_here=not is_server(options.engine))
-        service = Service(engines, config, ready.audit)
-        try:
-            host, port, mode = options.host, listener.getsockname()[1], ready.config.mode
-            log.info("serving %s at http://%s:%d/v1, guard mode %s", ", ".join(service.models()), host, port, mode)
-            runner = server(create_app(service, ready.rules, ready.caps))
-            await until_failure(until_told(runner, listener), [service.health.lost()])
-        finally:
-            for engine in engines.values():
-                await engine.close()
+async def serve_gateway(options: argparse.Namespace, ready: Checked, engines: dict[str, Engine] | None = None) -> None:
+    """Connect to the model, unless its `engines` are there, and serve until told to stop, by a signal or by being cancelled; raises what
+    `open_engines` raises, and `EngineError` when a model in this process has failed for good."""
+    engines = engines or await open_engines(options)
+    # Told to operators only, and never with a user:password part.
+    behind = None if options.allow_anonymous else re.sub("//[^/]*@", "//", options.engine)
+    config = replace(ready.config, behind=behind, model_here=not is_server(options.engine))
+    service = Service(engines, config, ready.audit)
+    try:
+        host, port, mode = options.host, ready.listener.getsockname()[1], ready.config.mode
+        log.info("serving %s at http://%s:%d/v1, guard mode %s", ", ".join(service.models()), host, port, mode)
+        runner = server(create_app(service, ready.rules, ready.caps))
+        await until_failure(until_told(runner, ready.listener), [service.health.lost()])
+    finally:
+        for engine in engines.values():
+            await engine.close()
+
+
+def own_engine(options: argparse.Namespace) -> dict[str, Engine]:
+    """The one model that the options name, under its name for clients; raises what `connect` raises."""
+    name = options.served_model_name or options.model or _name(options.engine)
+    return {name: connect(options.engine, **_chosen(options))}
 
 
 async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
     """Model name -> engine; raises what `connect` raises, and `UserError` for a server that lists no model."""
-    chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
-    target = options.engine
-    if options.model is not None:
-        chosen["model"] = options.model
+    target, chosen = options.engine, _chosen(options)
     if options.model is not None or not is_server(target):
-        name = options.served_model_name or options.model or _name(target)
-        return {name: await asyncio.to_thread(connect, target, **chosen)}
+        return own_engine(options)
     names = await _listed(target, chosen, options.wait)
     if options.served_model_name and len(names) > 1:
         raise UserError(f"The server behind has {len(names)} models: --served-model-name needs --model.")
     return {options.served_model_name or name: connect(target, model=name, **chosen) for name in names}
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    chosen: dict[str, Any] = dict(pair(text) for text in options.engine_option)
+    return chosen | ({} if options.model is None else {"model": options.model})
 
 
 async def _listed(target: str, chosen: dict[str, Any], patience: float) -> list[str]:

@@ -19,6 +19,7 @@ if __name__ == "__main__":  # before what may not be installed is imported
 
 import argparse
 import asyncio
+from contextlib import closing
 
 from llava.cli import pair
 from llava.engines import is_server, known
@@ -45,9 +46,8 @@ def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         raise UserError("--model chooses among the models of a server behind: leave it out, or give --engine http://host:port/v1.")
     api_server.start_log()
-    ready = api_server.checked(options)
     words = model_words(options.engine, options.engine_option)
-    with cluster_secret():
+    with closing(api_server.checked(options)) as ready, cluster_secret():
         asyncio.run(serve_before(words, lambda address: api_server.serve_gateway(_before(options, address), ready)))
     return 0
 

@@ -110,34 +110,37 @@ def test_a_mistake_ends_a_program_at_once_with_one_sentence(module: str, words: 
     assert (done.returncode, last.startswith("llava: "), said in last) == (code, True, True), done.stderr
 
 
-# A worker whose model takes long to load.
+# A program whose model takes long to load.
 LOADS = """
 import sys, time
 from llava import cli
-from llava.serve import loading
-def engine(target, options, **more):
+from llava.serve import api_server, loading
+def connect(target, **options):
     print("loading", flush=True)
     time.sleep(3600)
-loading.engine = engine
+api_server.connect = loading.connect = connect
 sys.exit(cli.main())
 """
+LOADING = {"worker": ["worker", "--no-register", "--host", "127.0.0.1"], "gateway": ["gateway"]}
 
 
-def test_ctrl_c_ends_a_worker_while_its_model_is_loaded() -> None:
-    words = [sys.executable, "-c", LOADS, "worker", "--no-register", "--port", str(free_port())]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+@pytest.mark.parametrize("program", LOADING)
+def test_ctrl_c_ends_a_program_while_its_model_is_loaded(program: str) -> None:
+    words = [sys.executable, "-c", LOADS, *LOADING[program], "--port", str(free_port())]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == b"loading\n"
-            worker.send_signal(signal.SIGINT)
-            assert worker.wait(60) == 130
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"loading\n"
+            running.send_signal(signal.SIGINT)
+            assert running.wait(60) == 130
         finally:
-            worker.kill()
+            running.kill()
 
 
-def test_a_taken_port_is_told_before_a_model_is_loaded() -> None:
+@pytest.mark.parametrize("program", LOADING)
+def test_a_taken_port_is_told_before_a_model_is_loaded(program: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        words = ["worker", "--no-register", "--host", "127.0.0.1", "--port", str(taken.getsockname()[1])]
+        words = [*LOADING[program], "--port", str(taken.getsockname()[1])]
         done = subprocess.run([sys.executable, "-c", LOADS, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Choose another --port" in done.stderr.splitlines()[-1]
