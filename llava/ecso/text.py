@@ -30,6 +30,7 @@ RELEASED = {
     "regenerated": "the answer given with eyes closed",
     "refusal": "a fixed refusal",
 }
+_HARMLESS = "\n\t\u200c\u200d"  # the last two are ordinary letters' company in Persian, Hindi and emojis, and turn no text round
 _INDENT = "    "
 _BOLD, _DIM, _RED, _GREEN = "1", "2", "31", "32"
 
@@ -52,8 +53,8 @@ def held_back(step: Step, trace: Trace) -> bool:
 
 
 def printable(text: str) -> str:
-    """`text` with control, format and surrogate characters shown as U+FFFD; line breaks and tabs stay."""
-    shown = (c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\ufffd" for c in text)
+    """`text` with control, format and surrogate characters shown as U+FFFD; line breaks, tabs and what joins letters or emojis stay."""
+    shown = (c if c in _HARMLESS or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\ufffd" for c in text)
     return "".join(shown)
 
 

@@ -170,6 +170,13 @@ def test_paragraphs_keep_their_empty_lines_and_only_a_blank_text_is_said_to_be_n
     assert "3 caption  the image, described for the question  0.00 s\n    (nothing)\n4 regenerate" in shown
 
 
+def test_words_and_emojis_with_joiners_stay_whole() -> None:
+    said = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f52c"
+    trace = traced(lines(answer=said))
+    assert said in as_text(trace)
+    assert said in as_html(trace)
+
+
 def test_no_words_of_a_model_or_user_can_steer_the_terminal() -> None:
     trace = traced(dict.fromkeys(STEP_NAMES, HOSTILE) | {"check": "Yes"}, chat=Chat.ask(HOSTILE, PICTURES[:1]))
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", as_text(trace))
