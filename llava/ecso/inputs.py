@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 Picture = Union[str, Path, bytes, "PILImage", Image]  # a path, a file's bytes, a data: URL, a Pillow image, an Image
-Pictures = Picture | list[Picture] | tuple[Picture, ...] | None
-Row = Chat | tuple[Pictures, str] | list[object] | Mapping[str, object]
+Pictures = Picture | Sequence[Picture] | None
+Row = Chat | tuple[Pictures, str] | list[Any] | Mapping[str, object]
 
 
 def as_chat(image: object, question: object = None) -> Chat:
@@ -25,7 +25,8 @@ def as_chat(image: object, question: object = None) -> Chat:
             raise UserError("A Chat already holds its images and its question: pass the Chat alone.")
         return chats[0]
     text = check_text("question", question)
-    sources: list[Any] = [] if image is None else list(image) if isinstance(image, list | tuple) else [image]
+    several = isinstance(image, Sequence) and not isinstance(image, str | bytes)
+    sources: Any = image if several else [] if image is None else [image]
     return Chat.ask(text, [Image.open(source) for source in sources])
 
 

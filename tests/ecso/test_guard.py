@@ -3,6 +3,8 @@
 import asyncio
 import math
 import threading
+from collections import deque
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +96,17 @@ def test_it_works_where_an_event_loop_already_runs_as_in_a_notebook() -> None:
             return plain, [result.answer for result in awaited]
 
     assert asyncio.run(cell()) == ("A cat.", ["A cat."] * 5)
+
+
+def test_lists_of_paths_and_rows_of_ones_own_are_taken_and_type_checked_as_they_are(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path in paths:
+        path.write_bytes(RED.png())
+    names: list[str] = list(map(str, paths))
+    rows: list[list[str]] = [[name, "What?"] for name in names]
+    with ECSO(ScriptedEngine(BENIGN)) as guard:
+        assert guard(paths, "What?").images == guard(names, "What?").images == guard(deque(names), "What?").images == (RED, RED)
+        assert [trace.images for trace in guard.map(rows, progress=False)] == [(RED,)] * 2
 
 
 class Large(PIL.Image):
