@@ -40,6 +40,8 @@ def load_image_from_base64(image: str | bytes) -> Image.Image:
         return Image.open(io.BytesIO(base64.b64decode(image)))
     except (binascii.Error, ValueError, OSError) as error:
         raise ImageError("The image is not base64 of an image file.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("The image has far more pixels than a model can see: scale it down.") from error
 
 
 def expand2square(pil_img: Image.Image, background_color: tuple[int, int, int]) -> Image.Image:

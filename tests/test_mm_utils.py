@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import io
+import struct
+import zlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +97,10 @@ def test_base64_gives_the_image_or_a_sentence() -> None:
     for bad in ("not base64!", base64.b64encode(b"not an image").decode()):
         with pytest.raises(ImageError, match="not base64 of an image"):
             load_image_from_base64(bad)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(4) + b"IDAT"
+    with pytest.raises(ImageError, match="scale it down"):
+        load_image_from_base64(base64.b64encode(bomb))
 
 
 @pytest.mark.parametrize(
