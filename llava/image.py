@@ -41,6 +41,10 @@ class Image:
     __slots__ = ("_size", "_source", "sha256")
 
     def __init__(self, pil: PILImage) -> None:
+        if not _is_pillow(pil):
+            raise ImageError(
+                f"Image(...) takes a Pillow image, not {type(pil).__name__}: Image.open(...) reads paths, bytes and data: URLs."
+            )
         _check_size(pil.size)
         rgb = _canonical(pil)
         self._set(rgb, _png(rgb))
@@ -64,7 +68,7 @@ class Image:
             return cls._read(_data_url_bytes(source), "The image in the data URL")
         if isinstance(source, str | Path):
             return cls._read(_file_bytes(source), f"{source}")
-        if hasattr(source, "convert") and hasattr(source, "size"):
+        if _is_pillow(source):
             return cls(source)
         raise ImageError(f"An image is a path, bytes, a data: URL or a Pillow image, not {type(source).__name__}.")
 
@@ -137,6 +141,10 @@ class Image:
 
     def __repr__(self) -> str:
         return f"Image({self.size[0]}x{self.size[1]}, sha256={self.sha256[:12]})"
+
+
+def _is_pillow(image: object) -> bool:
+    return hasattr(image, "convert") and hasattr(image, "size")  # without loading Pillow
 
 
 def upright_rgb(pil: PILImage) -> PILImage:

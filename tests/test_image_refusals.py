@@ -171,3 +171,9 @@ def test_sources_that_are_none_are_refused(source: Any, said: str) -> None:
     with pytest.raises(ImageError, match=said) as caught:
         Image.open(source)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("source", ["photo.png", b"", None, 5])
+def test_what_is_no_pillow_image_is_told_where_it_is_read(source: Any) -> None:
+    with pytest.raises(ImageError, match=rf"takes a Pillow image, not {type(source).__name__}: Image\.open"):
+        Image(source)
