@@ -53,4 +53,5 @@ def row_chat(row: object) -> Chat:
         return as_chat(row.get("image", row.get("images")), row["question"])
     if isinstance(row, list | tuple) and len(row) == 2:
         return as_chat(row[0], row[1])
-    raise UserError(f"A row is an (image, question) pair, a mapping or a Chat, not {type(row).__name__}.")
+    length = f" of {len(row)}" if isinstance(row, list | tuple) else ""
+    raise UserError(f"A row is an (image, question) pair, a mapping or a Chat, not {type(row).__name__}{length}.")

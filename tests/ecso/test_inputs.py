@@ -61,3 +61,8 @@ def test_rows_are_pairs_mappings_or_chats() -> None:
 def test_other_rows_are_refused(row: object) -> None:
     with pytest.raises(UserError, match="row"):
         row_chat(row)
+
+
+def test_a_row_of_another_length_is_told_its_length() -> None:
+    with pytest.raises(UserError, match=r"not tuple of 3\.$"):
+        row_chat((RED, "What?", 3))
