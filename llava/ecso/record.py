@@ -45,6 +45,10 @@ class KnownByHash(Image):
         self.pil()
         return b""
 
+    def file(self) -> bytes:
+        """Raises `ImageError`: there are no pixels."""
+        return self.png()
+
 
 def to_dict(trace: Trace, embed: bool) -> Json:
     """JSON-able data: a summary for readers first, then everything."""

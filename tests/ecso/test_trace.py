@@ -84,8 +84,9 @@ def test_pixels_are_kept_only_when_wanted() -> None:
     bare = Trace.from_dict(trace.to_dict())
     assert bare.images[0].size == (8, 6)
     assert "image 8 x 6" in as_html(bare)
-    with pytest.raises(ImageError, match="saved without its images"):
-        bare.images[0].png()
+    for pixels in (bare.images[0].pil, bare.images[0].png, bare.images[0].file, bare.images[0].data_url):
+        with pytest.raises(ImageError, match="saved without its images"):
+            pixels()
     full = Trace.from_dict(trace.to_dict(embed=True))
     assert full.images[0].pil().tobytes() == trace.images[0].pil().tobytes()
 
