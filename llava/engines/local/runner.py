@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Call
 from llava.engines.local.answer import Answer
+from llava.engines.local.cores import cores_for
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats
@@ -30,6 +31,7 @@ from llava.model.loaded import Loaded
 FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers are those of `decoder`
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
+_ROW = 32  # prompt positions that cost as much as one of an answer that decodes, which reads all its row
 Group = Sequence[tuple[Answer[Prompt], int]]
 
 
@@ -64,7 +66,8 @@ class SlotRunner:
         self.prefixes = Prefixes(self.slots, budget)
         self._prompts = Prompts(loaded)
         self._pixels = Pixels(loaded)
-        self.vision = Vision(loaded, self._pixels, self.prefixes, pack)
+        self.cores = cores_for(loaded)
+        self.vision = Vision(loaded, self._pixels, self.prefixes, self.cores, pack)
         self._unclean = False  # a call has failed: what it left in the rows may be no number
         self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
 
@@ -131,15 +134,21 @@ class SlotRunner:
         """Give all KV memory back; nothing runs any more."""
         self.prefixes.shrink(0)
         self.slots.free()
+        self.cores.close()
 
     @torch.inference_mode()
     def prefill(self, group: Group) -> Tensor:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        embeds = self._embedded(group)
+        embeds = torch.split(self._embedded(group), counts)
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
-        hidden = self._decoder(embeds, Chunks(rows, starts, counts, embeds, causal=self._causal))
+
+        def read(part: slice) -> Tensor:
+            hidden = torch.cat(embeds[part])
+            return self._head(self._decoder(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal)))
+
+        logits = self.cores.cat(read, self.cores.parts(counts))
         for answer, count in group:
             answer.filled += count
         for answer in answers:  # rows move from here on, with as much as is filled
@@ -147,7 +156,7 @@ class SlotRunner:
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
                 answer.prompt.forget_images()
-        return self._head(hidden)
+        return logits
 
     @torch.inference_mode()
     def decode(self) -> tuple[list[Answer[Prompt]], Tensor]:
@@ -164,7 +173,11 @@ class SlotRunner:
 
     def _decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
         """Logits (N, vocabulary) behind tokens (N, 1) at positions (N, 1) of the first rows; reads up to `length`."""
-        return self._head(self._decoder(self._embed(tokens[:, 0]), Step(positions[:, 0], length, self._loaded.dtype)))
+
+        def read(part: slice) -> Tensor:
+            return self._head(self._decoder(self._embed(tokens[part, 0]), Step(positions[part, 0], part.start, length, self._loaded.dtype)))
+
+        return self.cores.cat(read, self.cores.parts([_ROW] * len(tokens)))
 
     def _embedded(self, group: Group) -> Tensor:
         """Embeddings (T, width) of the next prompt positions of each call, one call's behind another's."""

@@ -56,20 +56,21 @@ class Chunks:
 
 
 class Step:
-    """Of answers: one new position a row, of the first rows: `positions` (N,), of which the largest is `length` - 1."""
+    """Of answers: one new position a row, from row `first` on: `positions` (N,), of which the largest is `length` - 1 at most."""
 
     last = None
 
-    def __init__(self, positions: Tensor, length: int, dtype: torch.dtype) -> None:
+    def __init__(self, positions: Tensor, first: int, length: int, dtype: torch.dtype) -> None:
         self.positions = positions
-        self._rows = torch.arange(len(positions), device=positions.device)
+        self._part = slice(first, first + len(positions))
+        self._rows = torch.arange(self._part.start, self._part.stop, device=positions.device)
         self._length = length
         self._mask = mask(positions[:, None, None], length, dtype)
 
     def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
         """See `Window`."""
         kv[:, self._rows, :, self.positions] = new
-        keys, values = kv[:, : len(queries), :, : self._length]
+        keys, values = kv[:, self._part, :, : self._length]
         return attend(module, queries[:, :, None], keys, values, self._mask, scaling=module.scaling)[0].view(len(queries), -1)
 
 

@@ -1,10 +1,11 @@
 """What tests of whole engines share: a model of their own, its threads, a way to stop it between two steps."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from llava.model.builder import load
 from llava.model.loaded import Loaded
@@ -19,6 +20,14 @@ def model_threads() -> Callable[[], set[threading.Thread]]:
 
     before = running()
     return lambda: running() - before
+
+
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[None]:
+    """Whoever steps an engine on the test's own thread may leave it with one core."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="package")

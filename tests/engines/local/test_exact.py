@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llava.engines.local.answer import Answer
 from llava.engines.local.batcher import Batcher
+from llava.engines.local.cores import Cores
 from llava.engines.local.prompt import Prompt
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import CHATS, FAMILIES, add, batcher, call, generated, logprobs, of_family, over_slots
@@ -61,11 +62,13 @@ def expected(request: pytest.FixtureRequest, llava: Loaded) -> Expected:
     max_batch=st.sampled_from([1, 2, 3, 8]),
     chunk=st.sampled_from([7, 40, 512]),
     rows=st.sampled_from([3, 5, 1000]),  # how many of the longest calls the KV budget holds
+    cores=st.sampled_from([1, 3]),
 )
 def test_random_schedules_give_the_tokens_of_generate(
-    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int
+    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int, cores: int
 ) -> None:
     inside = batcher(expected.loaded, max_batch, chunk, rows * 256 * over_slots(batcher(expected.loaded)).slots.position_bytes)
+    over_slots(inside).cores = Cores(cores, least=1)
     for arrival, answer in asyncio.run(schedule(inside, arrivals)):
         wanted = expected.tokens[arrival.chat][: arrival.max_tokens]
         if answer.job.cancelled and answer.reply is None:

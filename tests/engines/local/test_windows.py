@@ -46,7 +46,11 @@ def check(window: Window, kv: Tensor, places: list[tuple[int, int]]) -> None:
 
 
 def test_a_step_writes_one_position_a_row_and_each_sees_its_own_row_up_to_there() -> None:
-    check(Step(torch.tensor([3, 6]), 7, torch.float32), slots(3, 6, 2), [(0, 3), (1, 6)])
+    check(Step(torch.tensor([3, 6]), 0, 7, torch.float32), slots(3, 6, 2), [(0, 3), (1, 6)])
+
+
+def test_a_step_may_begin_at_a_later_row() -> None:
+    check(Step(torch.tensor([6, 2]), 1, 9, torch.float32), slots(3, 6, 2), [(1, 6), (2, 2)])
 
 
 @pytest.mark.parametrize("causal", [True, False])
