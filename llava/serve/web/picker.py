@@ -13,14 +13,12 @@ from typing import Any
 
 import gradio as gr
 
-from llava.chat import Image
-from llava.ecso.html import thumbnail
 from llava.errors import UserError
 from llava.image import MAX_BYTES
 from llava.serve.web.door import PICTURES
+from llava.serve.web.pictures import Shown
 
 _DAMAGED = "The list of pictures is damaged: load the page again."
-PREVIEW = 320  # pixels of a thumbnail's longer side
 _SCRIPT = Path(__file__).with_name("picker.js").read_text(encoding="utf-8")
 _SCRIPT = _SCRIPT.replace("PICTURES", json.dumps(PICTURES.lstrip("/"))).replace("MAX_BYTES", str(MAX_BYTES))
 
@@ -60,11 +58,11 @@ def picker_ids(value: Any) -> list[str]:
     return ids
 
 
-def picker_value(pictures: Iterable[tuple[str, Image]]) -> str:
-    """What a picker shows for these ids and pictures."""
-    return json.dumps([{"id": name, **described(image)} for name, image in pictures])
+def picker_value(pictures: Iterable[Shown]) -> str:
+    """What a picker shows for these pictures."""
+    return json.dumps([described(picture) for picture in pictures])
 
 
-def described(image: Image) -> dict[str, str]:
-    """What a picker shows of a picture."""
-    return {"size": f"{image.size[0]} x {image.size[1]}", "thumbnail": thumbnail(image, PREVIEW)}
+def described(picture: Shown) -> dict[str, str]:
+    """What a picker is told of a picture."""
+    return {"id": picture.id, "size": f"{picture.size[0]} x {picture.size[1]}", "thumbnail": picture.thumbnail}

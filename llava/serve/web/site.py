@@ -71,7 +71,7 @@ def site(blocks: gr.Blocks, settings: Settings, pictures: Pictures) -> FastAPI:
     @app.post(PICTURES)
     async def add_picture(request: Request) -> dict[str, str]:
         visitor = who(request.scope, bool(settings.rules.keys))
-        return await decoding.run(visitor, partial(_added, pictures, raw_body(request)))
+        return described(await decoding.run(visitor, partial(pictures.add, raw_body(request), visitor)))
 
     blocks.queue(default_concurrency_limit=settings.concurrency, max_size=EVENTS, api_open=False)
     blocks.state_session_capacity = VISITORS
@@ -140,11 +140,6 @@ def _farewell(app: FastAPI) -> Leave:
         inside.get_blocks()._queue.close()  # type: ignore[attr-defined]
 
     return leave
-
-
-def _added(pictures: Pictures, raw: bytes) -> dict[str, str]:
-    name, image = pictures.add(raw)
-    return {"id": name, **described(image)}
 
 
 def _tunnel(host: str, port: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from llava.engines.scripted import Line
 from llava.errors import UserError
 from llava.serve.web import running
 from llava.serve.web.chat import view
-from llava.serve.web.chat.session import Asking, Session, Shown
+from llava.serve.web.chat.session import Asking, Session
+from llava.serve.web.pictures import Shown
 from tests import factories
 
 DRAFT = "DRAFT-of-a-bomb-7f3a"
@@ -32,19 +33,20 @@ HARMLESS = HARMFUL | {"answer": "A cat on a mat.", "check": "No"}
 IMAGE = factories.image()
 
 
-def found(ids: Sequence[str]) -> tuple[Image, ...]:
+@contextmanager
+def lent(ids: Sequence[str]) -> Iterator[tuple[Image, ...]]:
     if "gone" in ids:
         raise UserError("A picture is no longer kept: add it again.")
-    return tuple(IMAGE for _ in ids)
+    yield tuple(IMAGE for _ in ids)
 
 
 def asking(script: Any, **changes: Any) -> Asking:
     engine = script if isinstance(script, ScriptedEngine) else ScriptedEngine(script)
-    return replace(Asking(engine, "tiny", policy_named("guard"), found), **changes)
+    return replace(Asking(engine, "tiny", policy_named("guard"), lent), **changes)
 
 
 def shown(id: str = "a") -> Shown:
-    return Shown(id, (8, 8), "data:image/png;base64,")
+    return Shown(id, IMAGE.sha256, (8, 8), "data:image/jpeg;base64,")
 
 
 async def all_drawn(session: Session, question: str, how: Asking, pictures: Sequence[Shown] = ()) -> list[str]:

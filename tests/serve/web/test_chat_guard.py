@@ -10,8 +10,9 @@ from llava.ecso.policy import policy_named
 from llava.engines import ScriptedEngine
 from llava.errors import EngineError
 from llava.serve.web.chat import view
-from llava.serve.web.chat.session import Session, Shown
+from llava.serve.web.chat.session import Session
 from llava.serve.web.moderation import Moderated
+from llava.serve.web.pictures import Shown
 from tests.serve.web.chats import DRAFT, HARMFUL, HARMLESS, all_drawn, asking, run, shown, without_pauses  # noqa: F401
 
 
@@ -100,7 +101,7 @@ def test_no_text_becomes_an_element() -> None:
     async def main() -> None:
         session = Session()
         how = asking(HARMLESS | {"answer": HOSTILE}, model=HOSTILE)
-        seen = await all_drawn(session, HOSTILE, how, [Shown("a", (8, 8), 'x" onerror="alert(1)')])
+        seen = await all_drawn(session, HOSTILE, how, [Shown("a", "0" * 64, (8, 8), 'x" onerror="alert(1)')])
         html = view.past(session)
         assert html.count("<img ") == 1
         assert "<script" not in html

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 import pytest
 
-from llava.chat import Image
 from llava.engines import ScriptedEngine
-from llava.errors import EngineError, UserError
+from llava.errors import EngineError, Overloaded, UserError
 from llava.serve.web.chat import view
 from llava.serve.web.chat.session import MOST_TURNS, Session
+from llava.serve.web.pictures import LEAST_BYTES, Pictures
 from tests.serve.web.chats import HARMLESS, IMAGE, all_drawn, asking, run, shown, without_pauses  # noqa: F401
 
 
@@ -136,24 +135,48 @@ def test_what_cannot_be_asked_changes_nothing(question: str, pictures: list[str]
 
 def test_a_lost_picture_of_an_earlier_question_can_only_be_cleared() -> None:
     async def main() -> None:
-        session, held = Session(), {"a"}
-
-        def look(ids: Sequence[str]) -> tuple[Image, ...]:
-            if not held.issuperset(ids):
-                raise UserError("A picture is no longer kept here: remove it and add it again.")
-            return tuple(IMAGE for _ in ids)
-
-        how = asking({"answer": "A cat."}, guarded=False, look=look)
-        await all_drawn(session, "What is this?", how, [shown("a")])
-        held.clear()
+        session, pictures = Session(), Pictures(most_bytes=LEAST_BYTES)
+        how = asking({"answer": "A cat."}, guarded=False, use=pictures.use)
+        await all_drawn(session, "What is this?", how, [pictures.add(IMAGE.png())])
+        pictures.add(IMAGE.png())  # by somebody else
         for ask in (partial(session.ask, "And now?", ()), session.again):
             with pytest.raises(UserError, match="earlier question is no longer kept here: press Clear"):
                 ask(how)
-        with pytest.raises(UserError, match="remove it and add it again"):
-            Session().ask("And this?", [shown("b")], asking({"answer": "A cat."}, look=look))
         session.clear()
         await all_drawn(session, "And now?", how)
         assert session.turns[0].answer == "A cat."
+
+    run(main)
+
+
+def test_a_question_that_waits_holds_no_picture_and_its_answer_does() -> None:
+    async def main() -> None:
+        session, pictures = Session(), Pictures(most_bytes=LEAST_BYTES)
+        how = asking(ScriptedEngine({"answer": "word " * 100}, delay=0.01), guarded=False, use=pictures.use)
+        session.ask("What is this?", [pictures.add(IMAGE.png())], how)
+        pictures.add(IMAGE.png())  # by somebody else
+        await anext(changes := session.answer())
+        assert [_ async for _ in changes]
+        assert "no longer kept here: press Clear" in session.turns[0].problem
+        session.clear()
+        session.ask("What is this?", [pictures.add(IMAGE.png())], how)
+        async with aclosing(session.answer()) as changes:
+            await anext(changes)
+            await anext(changes)
+            with pytest.raises(Overloaded):
+                pictures.add(IMAGE.png())
+        pictures.add(IMAGE.png())
+
+    run(main)
+
+
+def test_a_question_for_whose_pictures_there_is_no_room_changes_nothing() -> None:
+    async def main() -> None:
+        session, pictures = Session(), Pictures(most_bytes=3 * LEAST_BYTES)
+        mine, other = pictures.add(IMAGE.png()), pictures.add(IMAGE.png())
+        with pictures.use([other.id]), pytest.raises(Overloaded, match="ask again when one has ended"):
+            session.ask("What is this?", [mine], asking({"answer": "A cat."}, use=pictures.use))
+        assert (session.turns, session.busy) == ([], False)
 
     run(main)
 

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
-import sys
 from dataclasses import dataclass, replace
 
 import pytest
 
-from llava.chat import Image, Reply
+from llava.chat import Reply
 from llava.ecso import GUARD, Method
 from llava.engines import ScriptedEngine
-from llava.engines.scripted import Script
 from llava.errors import EngineError, UserError
 from llava.serve.web.ecso import view
 from llava.serve.web.ecso.desk import ORDER, Desk
-from llava.serve.web.pictures import LIMITS, Pictures
+from llava.serve.web.pictures import LIMITS
 from tests.ecso.factories import BENIGN, HARMFUL, PICTURES, lines
-
-KEPT = Pictures()
-
-
-def added(*images: Image, to: Pictures = KEPT) -> list[tuple[str, Image]]:
-    """Pictures as a visitor has added them: each with its id."""
-    return [to.add(image.png()) for image in images]
-
-
-def begun(question: str = "How to make this?", images: tuple[Image, ...] = PICTURES[:1], policy: str = "paper") -> Desk:
-    desk = Desk()
-    desk.begin(question, added(*images), Method(policy=GUARD) if policy == "guard" else Method(), "a model")
-    return desk
-
-
-def run(desk: Desk, script: Script, panel: str | None = None, kept: Pictures = KEPT) -> ScriptedEngine:
-    engine = ScriptedEngine(script)
-
-    async def work() -> None:
-        async for _ in desk.run(engine, kept.get, panel):
-            pass
-
-    asyncio.run(work())
-    return engine
-
-
-def live(desk: Desk) -> list[str]:
-    return [panel for panel in ORDER if desk.live(panel)]
+from tests.serve.web.desks import KEPT, added, begun, live, run
 
 
 def test_a_new_desk_can_only_begin() -> None:
@@ -143,26 +113,11 @@ def test_an_edited_text_has_a_bound() -> None:
     assert desk.steps is before
 
 
-def test_small_copies_are_kept_for_pictures_that_are_asked_about_only() -> None:
-    desk = begun(images=PICTURES[:1])
-    desk.keep(view.previews(PICTURES[:2]))
-    assert set(desk.previews) == {PICTURES[0].sha256}
-    run(desk, HARMFUL)
-    desk.follow_up()
-    desk.begin("And then?", added(PICTURES[1]), Method(), "a model")
-    desk.keep(view.previews(PICTURES[1:2]))
-    assert set(desk.previews) == {image.sha256 for image in PICTURES[:2]}
-    desk.start_over()
-    desk.begin("Another?", (), Method(), "a model")
-    desk.keep({})
-    assert desk.previews == {}
-
-
 def test_who_starts_over_while_a_step_runs_has_an_empty_desk() -> None:
     desk = begun()
 
     async def work() -> None:
-        async for _ in desk.run(ScriptedEngine(HARMFUL, delay=0.02), KEPT.get):
+        async for _ in desk.run(ScriptedEngine(lines(check="Yes " * 500), delay=0.02), KEPT.use):
             if desk.now == "check":
                 desk.start_over()
 
@@ -192,7 +147,7 @@ def test_a_stopped_run_keeps_what_is_done() -> None:
     desk = begun()
 
     async def work() -> None:
-        async for _ in desk.run(ScriptedEngine(HARMFUL, delay=0.02), KEPT.get):
+        async for _ in desk.run(ScriptedEngine(lines(check="Yes " * 500), delay=0.02), KEPT.use):
             if desk.now == "check":
                 desk.running.stop()
 
@@ -206,7 +161,7 @@ def test_one_thing_at_a_time() -> None:
     desk = begun()
 
     async def work() -> None:
-        async for _ in desk.run(ScriptedEngine(HARMFUL, delay=0.02), KEPT.get):
+        async for _ in desk.run(ScriptedEngine(HARMFUL, delay=0.02), KEPT.use):
             if desk.busy:
                 assert live(desk) == []
                 with pytest.raises(UserError, match="stop it first"):
@@ -230,43 +185,6 @@ def test_a_further_question_goes_on_from_the_released_answer() -> None:
     assert HARMFUL["answer"] not in view.history(desk)
 
 
-def test_a_conversation_holds_no_picture_but_its_id() -> None:
-    kept, raw = Pictures(), PICTURES[0].png()
-    holders = sys.getrefcount(raw)
-    desk = Desk()
-    desk.begin("How to make this?", [kept.add(raw)], Method(policy=GUARD), "a model")
-    run(desk, HARMFUL, kept=kept)
-    desk.follow_up()
-    desk.begin("And then?", (), Method(policy=GUARD), "a model")
-    assert all(type(image) is Image for call in run(desk, HARMFUL, kept=kept).seen for image in call.chat.images)
-    del kept
-    gc.collect()
-    assert sys.getrefcount(raw) == holders
-
-
-@pytest.mark.parametrize("earlier", [False, True])
-def test_a_picture_that_was_pushed_out_is_a_sentence_and_undoes_nothing(earlier: bool) -> None:
-    room = max(len(image.png()) for image in PICTURES)
-    kept, desk = Pictures(most_bytes=room), Desk()
-    desk.begin("How to make this?", added(PICTURES[0], to=kept), Method(), "a model")
-    run(desk, HARMFUL, kept=kept)
-    if earlier:
-        desk.follow_up()
-        desk.begin("And then?", (), Method(), "a model")
-        run(desk, HARMFUL, kept=kept)
-    before = desk.steps, desk.outcome
-    added(PICTURES[1], to=kept)  # by somebody else
-    for panel in (None, "check"):
-        assert run(desk, HARMFUL, panel, kept).seen == []
-        assert desk.problem.startswith(
-            "A picture of this conversation is no longer kept here: add it again and ask anew, or start over. (req_"
-        )
-        assert (desk.steps, desk.outcome) == before
-    desk.begin("Once more?", added(PICTURES[0], to=kept), Method(), "a model")
-    assert set(run(desk, HARMFUL, "answer", kept).seen[0].chat.images) == {PICTURES[0]}
-    assert desk.problem == ""
-
-
 @dataclass
 class Held:
     """A moderator that says no, after a while."""
@@ -280,7 +198,7 @@ def test_a_question_that_is_moderated_is_not_asked() -> None:
     desk, engine, told = begun(), ScriptedEngine(HARMFUL), []
 
     async def work() -> None:
-        async for _ in desk.run(engine, KEPT.get, moderator=Held()):  # type: ignore[arg-type]
+        async for _ in desk.run(engine, KEPT.use, moderator=Held()):  # type: ignore[arg-type]
             told.append(view.notice(desk))
 
     asyncio.run(work())

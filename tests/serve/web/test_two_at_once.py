@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterable
 
 import pytest
 
-from llava.chat import Image
 from llava.engines import ScriptedEngine
+from llava.engines.base import Engine
 from llava.serve.web.door import PICTURES
-from llava.serve.web.ecso import view
+from llava.serve.web.models import Models
 from tests import factories
 from tests.serve.cluster import until
 from tests.serve.web.pages import PAGES, served
@@ -23,15 +21,15 @@ RAW = {"content-type": "application/octet-stream"}
 
 
 def test_no_question_takes_the_place_of_an_earlier_one_or_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once, reached, decoded = view.previews, threading.Event(), threading.Event()
+    at_once, reached, listed = Models.chosen, asyncio.Event(), asyncio.Event()
 
-    def previews(images: Iterable[Image]) -> dict[str, str]:
-        if found := list(images):  # as a large picture takes
+    async def chosen(models: Models, name: object) -> tuple[str, Engine]:
+        if not reached.is_set():  # as a controller takes that is asked for its models
             reached.set()
-            decoded.wait(PATIENCE)
-        return at_once(found)
+            await listed.wait()
+        return await at_once(models, name)
 
-    monkeypatch.setattr(view, "previews", previews)
+    monkeypatch.setattr(Models, "chosen", chosen)
 
     async def main() -> None:
         engine = ScriptedEngine(SAID, delay=0.2)
@@ -44,7 +42,7 @@ def test_no_question_takes_the_place_of_an_earlier_one_or_its_pictures(monkeypat
             await until(reached.is_set, PATIENCE)
             await one.send("run-all", question="Second?", picker="[]")
             await until(lambda: len(queue) == 0 and sum(job is not None for job in queue.active_jobs) == 2, PATIENCE)
-            decoded.set()
+            listed.set()
             await until(lambda: not queue.event_ids_to_events, PATIENCE)  # both have ended
             await one.press("view", "change")
             (asked,) = [(call.chat.question, len(call.chat.images)) for call in engine.seen if call.step == "answer"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,10 @@ import httpx2
 import pytest
 from gradio.utils import get_upload_folder
 
-from llava.chat import Image
 from llava.engines import ScriptedEngine
 from llava.serve.security import Keys, Right, Rules
 from llava.serve.web import shell, taming, visits
-from llava.serve.web.door import PICTURES
-from llava.serve.web.pictures import Pictures
 from llava.serve.web.visits import Visits
-from tests.ecso.factories import picture
 from tests.serve.cluster import until
 from tests.serve.web.pages import PAGES, Page, served
 from tests.serve.web.visitor import Visitor, visitor
@@ -27,7 +21,6 @@ from tests.serve.web.weaknesses import KEY, SAID, on_page
 
 ASKING = {"chat": "send", "ecso": "run-all"}
 PATIENCE = 120.0
-RAW = {"Content-Type": "application/octet-stream"}
 
 
 def held(page: Page) -> tuple[Any, Any, Visits]:
@@ -146,32 +139,6 @@ def test_a_page_makes_room_for_another_one_only_when_it_was_left(kind: str, monk
                 monkeypatch.setattr(visits, "RECENT", -1.0)
                 await three.load()
                 assert values.session_data.keys() == {two.session, three.session}
-
-    asyncio.run(main())
-
-
-def test_conversations_hold_no_pictures_beyond_those_that_all_pages_may_keep(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [picture(size=(9, 8 + number)).png() for number in range(6)]
-    monkeypatch.setattr(Pictures.__init__, "__defaults__", (max(map(len, files)), 3600.0))
-    following = {"chat": "send", "ecso": "run-check"}[kind]
-
-    async def main() -> None:
-        engine = ScriptedEngine(SAID)
-        async with served(PAGES[kind], engine) as page, visitor(page.url) as one:
-            mine = one.session
-            for number, file in enumerate(files):
-                one.session = f"{mine}-{number}"
-                added = (await one.client.post(PICTURES, content=file, headers=RAW)).raise_for_status().json()
-                await one.press(ASKING[kind], question="What is this?", picker=json.dumps([added]))
-            assert len(engine.seen) >= len(files)
-            engine.seen.clear()
-            gc.collect()
-            assert sum(type(each) is Image and each.size[0] == 9 for each in gc.get_objects()) <= 2  # one may be on its way still
-            one.session = f"{mine}-0"
-            await one.press(following, question="And what colour is it?", picker="[]")
-            assert "no longer kept here" in one.shown["notice"]
-            assert not engine.seen
-            assert not one.problems
 
     asyncio.run(main())
 

@@ -1,29 +1,20 @@
-"""What both pages share and gradio does not know: the models, the pictures that were sent, what a failure says."""
+"""What both pages share and gradio does not know: the models, what a failure says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 import pytest
-from PIL import Image as PIL
 
-from llava.chat import Call, Chat, Image
+from llava.chat import Call, Chat
 from llava.engines import ScriptedEngine
 from llava.engines.base import generate
-from llava.errors import EngineError, ImageError, UnknownModel, UserError
+from llava.errors import EngineError, UnknownModel
 from llava.serve.web.models import Models
-from llava.serve.web.pictures import LIMITS, Pictures, check_size
 from llava.serve.web.words import escaped, failure
-from tests.factories import encoded
+from tests.loopback import free_port
 from tests.serve.cluster import cluster
-from tests.serve.processes import free_port
-
-
-def png(colour: str = "red", size: tuple[int, int] = (8, 6)) -> bytes:
-    return encoded(PIL.new("RGB", size, colour), "PNG")
-
 
 # Models
 
@@ -69,71 +60,6 @@ def test_the_list_is_asked_for_once_or_at_each_visit(reload: bool) -> None:
             await models.close()
 
     asyncio.run(work())
-
-
-# Pictures
-
-
-def test_a_picture_is_found_by_its_id_and_by_nothing_else() -> None:
-    pictures = Pictures()
-    names = [pictures.add(png(colour))[0] for colour in ("red", "blue", "red")]
-    assert len(set(names)) == 3
-    assert [image.pil().getpixel((0, 0)) for image in pictures.get(names)] == [(255, 0, 0), (0, 0, 255), (255, 0, 0)]
-    for stranger in ("", "../etc/passwd", names[0].lower() + "x", names[0][:-1]):
-        with pytest.raises(UserError, match="no longer kept here"):
-            pictures.get([stranger])
-
-
-def test_what_is_no_picture_is_not_kept() -> None:
-    pictures = Pictures()
-    with pytest.raises(ImageError):
-        pictures.add(b"words")
-    assert pictures.get([]) == ()
-
-
-def test_the_oldest_pictures_leave_first_when_there_are_too_many_bytes() -> None:
-    size = len(png())
-    pictures = Pictures(most_bytes=2 * size)
-    names = [pictures.add(png())[0] for _ in range(3)]
-    with pytest.raises(UserError, match="remove it and add it again"):
-        pictures.get(names[:1])
-    assert len(pictures.get(names[1:])) == 2
-
-
-def test_a_picture_that_is_used_stays_and_its_time_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    pictures = Pictures(most_bytes=3 * len(png()), seconds=10.0)
-    used, unused = (pictures.add(png())[0] for _ in range(2))
-    now = 8.0
-    pictures.get([used])
-    now = 16.0
-    pictures.get([used])
-    with pytest.raises(UserError, match="no longer kept here"):
-        pictures.get([unused])
-    others = [pictures.add(png())[0] for _ in range(2)]
-    pictures.get([used])
-    pictures.add(png())
-    assert len(pictures.get([used, others[1]])) == 2
-
-
-def test_a_picture_leaves_after_its_time() -> None:
-    pictures = Pictures(seconds=-1.0)
-    name, _ = pictures.add(png())
-    with pytest.raises(UserError, match="no longer kept here"):
-        pictures.get([name])
-
-
-def test_a_conversation_has_the_limits_of_a_request() -> None:
-    image = Image(PIL.new("RGB", (8, 6)))
-    check_size(Chat.ask("Why?", [image] * LIMITS.images))
-    for chat, said in (
-        (Chat.ask("Why?", [image] * (LIMITS.images + 1)), "at most 8 pictures"),
-        (Chat.ask("w" * (LIMITS.text + 1)), "characters"),
-        (Chat.ask("Why?", [Image(PIL.new("RGB", (5000, 5000)))] * 3), "megapixels"),
-    ):
-        with pytest.raises(UserError, match=said):
-            check_size(chat)
 
 
 # Words

@@ -19,7 +19,8 @@ PATIENCE = 600.0  # seconds; a busy machine is no failure
 
 
 class Visitor:
-    """One open page. `shown`: elem_id -> value; `received`: everything that came through the queue."""
+    """One open page. `shown`: elem_id -> value; `live`: elem_id -> whether it can be used, where that was told; `received`: everything that
+    came through the queue."""
 
     def __init__(self, client: httpx2.AsyncClient, config: dict[str, Any]) -> None:
         self.client = client
@@ -30,6 +31,7 @@ class Visitor:
         self._names = {part["id"]: part["props"].get("elem_id") or f"#{part['id']}" for part in config["components"]}
         self.rows = config["dependencies"]
         self.events = {(self._names.get(id), event): row for row in self.rows for id, event in row["targets"]}
+        self.live: dict[str, bool] = {}
         self.shown: dict[str, Any] = {self._names[part["id"]]: part["props"].get("value") for part in config["components"]}
 
     def body(self, name: str | None, event: str, **values: Any) -> dict[str, Any]:
@@ -48,19 +50,19 @@ class Visitor:
             if event == "load":
                 await self.press(name, event)
 
-    async def press(self, name: str | None, event: str = "click", **values: Any) -> None:
+    async def press(self, name: str | None, event: str = "click", event_data: Any = None, **values: Any) -> None:
         """Trigger an event, and those that follow it, and wait for the end; what they changed is in `shown`."""
         self.shown.update(values)
-        await self._run(self.events[(name, event)])
+        await self._run(self.events[(name, event)], event_data)
 
     async def send(self, name: str | None, event: str = "click", **values: Any) -> httpx2.Response:
         """Trigger an event and wait for nothing: its end comes to whoever reads the queue."""
         return await self.client.post("/gradio_api/queue/join", json=self.body(name, event, **values))
 
-    async def _run(self, row: dict[str, Any]) -> None:
+    async def _run(self, row: dict[str, Any], event_data: Any = None) -> None:
         """An event, and what follows on it: gradio's script does other things after one that failed, or was refused, than after others."""
         before = len(self.problems)
-        joined = await self.client.post("/gradio_api/queue/join", json=self.request(row))
+        joined = await self.client.post("/gradio_api/queue/join", json=self.request(row) | {"event_data": event_data})
         if joined.is_success:
             await self._until_done(joined.json()["event_id"], row)
         else:
@@ -90,6 +92,8 @@ class Visitor:
             return True
         for id, value in zip(row["outputs"], message["output"]["data"], strict=True):
             if isinstance(value, dict) and value.get("__type__") == "update":
+                if "interactive" in value:
+                    self.live[self._names[id]] = value["interactive"]
                 if "value" not in value:
                     continue
                 value = value["value"]

@@ -13,7 +13,7 @@ import gradio as gr
 from llava.ecso.policy import policy_named
 from llava.serve.web import kept
 from llava.serve.web.chat import view
-from llava.serve.web.chat.session import Asking, Session, Shown
+from llava.serve.web.chat.session import Asking, Session
 from llava.serve.web.focus import focus
 from llava.serve.web.models import Models
 from llava.serve.web.moderation import Moderator
@@ -112,8 +112,8 @@ class ChatPage:
         session: Session = values[self.session]
         try:
             kept.check(values[self.begun], bool(session.turns))
-            shown = await asyncio.to_thread(self._shown, picker_ids(values[self.picker]))
-            session.ask(values[self.question] or "", shown, await self._asking(values))
+            asking = await self._asking(values)
+            session.ask(values[self.question] or "", self._pictures.look(picker_ids(values[self.picker])), asking)
         except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence
             return self._drawn(session, failure(error))
         return self._drawn(session) | {self.question: "", self.picker: picker_value([])}
@@ -168,11 +168,7 @@ class ChatPage:
         sampling = {"temperature": values[chosen.temperature], "top_p": values[chosen.top_p], "max_tokens": values[chosen.max_tokens]}
         policy = policy_named("guard").answering(**sampling)
         model, engine = await self._models.chosen(values[self.models.dropdown])
-        return Asking(engine, model, policy, self._pictures.get, bool(values[self.guard]), self._moderator)
-
-    def _shown(self, ids: list[str]) -> list[Shown]:
-        images = self._pictures.get(ids)
-        return [Shown(id, image.size, view.preview(image)) for id, image in zip(ids, images, strict=True)]
+        return Asking(engine, model, policy, self._pictures.use, bool(values[self.guard]), self._moderator)
 
     def _drawn(self, session: Session, problem: str = "") -> Values:
         """The session's state, and what went wrong, or that nothing did."""

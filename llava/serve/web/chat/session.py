@@ -9,10 +9,11 @@ With the guard no step's text is kept, so that whoever draws a session cannot sh
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Literal
 
 from llava.chat import Chat, Message
@@ -23,32 +24,24 @@ from llava.ecso.policy import Policy
 from llava.engines.base import Engine
 from llava.errors import EngineError, UserError
 from llava.serve.web.moderation import Moderator
-from llava.serve.web.pictures import LIMITS, Look, check_size
+from llava.serve.web.pictures import LIMITS, Shown, Use, check_size
 from llava.serve.web.running import Changed, Running
 from llava.serve.web.votes import KINDS
 from llava.serve.web.words import failure
 
 MOST_TURNS = LIMITS.messages // 2
 UNBEGUN = "The question was not put to the model: press Regenerate to ask it again."
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture of a question: its id in the page's store, its size in pixels, and a small copy as a data URL."""
-
-    id: str
-    size: tuple[int, int]
-    thumbnail: str
+LOST = "A picture of an earlier question is no longer kept here: press Clear, and begin anew."
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How an answer is to be had. `look` finds the pictures of earlier turns by their ids; raises `UserError` for one that is gone."""
+    """How an answer is to be had. `use` lends pictures by their ids; raises `UserError` for one that is gone."""
 
     engine: Engine
     model: str
     policy: Policy
-    look: Look
+    use: Use
     guarded: bool = True
     moderator: Moderator | None = None
 
@@ -81,11 +74,29 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A turn that waits for its answer."""
+    """What waits for an answer: the last of these turns, after those before it. It holds no picture."""
 
-    turn: Turn
-    chat: Chat
+    turns: tuple[Turn, ...]
     asking: Asking
+
+    @property
+    def turn(self) -> Turn:
+        """The one that is asked."""
+        return self.turns[-1]
+
+    @contextmanager
+    def chat(self) -> Iterator[Chat]:
+        """What the model reads, with its pictures for as long as it does; raises `UserError` for one that is gone, and `Overloaded`."""
+        with ExitStack() as stack:
+            try:
+                images = stack.enter_context(self.asking.use([picture.id for turn in self.turns for picture in turn.pictures]))
+            except UserError:
+                raise UserError(LOST) from None
+            left, messages = iter(images), list[Message]()
+            for turn in self.turns:
+                messages.append(Message("user", check_text("question", turn.question), tuple(islice(left, len(turn.pictures)))))
+                messages.append(Message("assistant", turn.answer))
+            yield Chat(tuple(messages[:-1]))
 
 
 @dataclass(slots=True)
@@ -108,14 +119,14 @@ class Session:
 
     def ask(self, question: str, pictures: Sequence[Shown], asking: Asking) -> None:
         """Add a turn, which `answer` answers. Raises `UserError`, and changes nothing, for what cannot be asked."""
-        self._put(self.turns, Turn(question, tuple(pictures), asking.model, asking.guarded), asking, _question)
+        self._put(self.turns, Turn(question, tuple(pictures), asking.model, asking.guarded), asking)
 
     def again(self, asking: Asking) -> None:
         """Put the last question anew, without its answer; see `ask`."""
         if not self.turns:
             raise UserError("There is no question yet.")
         *before, old = self.turns
-        self._put(before, Turn(old.question, old.pictures, asking.model, asking.guarded), asking, _earlier)
+        self._put(before, Turn(old.question, old.pictures, asking.model, asking.guarded), asking)
 
     async def answer(self) -> AsyncGenerator[None, None]:
         """Answer what was asked, if anything was; yields when it is time to draw. What fails is in the turn. Closing it stops it."""
@@ -174,17 +185,16 @@ class Session:
             known["conversation"] = said
         return known
 
-    def _put(self, before: Sequence[Turn], turn: Turn, asking: Asking, read: Callable[[Turn, Asking], Message]) -> None:
+    def _put(self, before: Sequence[Turn], turn: Turn, asking: Asking) -> None:
         if self.busy:
             raise UserError("An answer is being given: stop it first.")
-        kept = [each for each in before if each.said]
         if len(before) >= MOST_TURNS:  # stopped and failed ones are shown, and kept, too
             raise UserError(f"This conversation has {MOST_TURNS} turns, the most that are kept: clear it to begin anew.")
-        messages = [message for each in kept for message in (_earlier(each, asking), Message("assistant", each.answer))]
-        chat = Chat((*messages, read(turn, asking)))
-        check_size(chat)
+        asked = _Asked((*(each for each in before if each.said), turn), asking)
+        with asked.chat() as chat:
+            check_size(chat)
         self.turns = [*before, turn]
-        self._asked = _Asked(turn, chat, asking)
+        self._asked = asked
 
 
 async def _answer(asked: _Asked, changed: Changed) -> None:
@@ -196,10 +206,11 @@ async def _answer(asked: _Asked, changed: Changed) -> None:
             changed()
             await asking.moderator.check(turn.question)
         method = Method("ecso" if asking.guarded else "direct", asking.policy)
-        async with aclosing(events(method, asked.chat, asking.engine)) as happening:
-            async for event in happening:
-                _take(turn, event)
-                changed()
+        with asked.chat() as chat:
+            async with aclosing(events(method, chat, asking.engine)) as happening:
+                async for event in happening:
+                    _take(turn, event)
+                    changed()
     except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence, and is logged there
         turn.state, turn.problem = "failed", failure(error)
 
@@ -217,15 +228,3 @@ def _take(turn: Turn, event: Event) -> None:
         turn.answer, turn.state = answer, "answered"
         turn.released = event.trace.released if turn.guarded else None
         turn.longest = event.trace.method.policy.answer.max_tokens if event.trace.finish_reason == "length" else None
-
-
-def _question(turn: Turn, asking: Asking) -> Message:
-    return Message("user", check_text("question", turn.question), asking.look([picture.id for picture in turn.pictures]))
-
-
-def _earlier(turn: Turn, asking: Asking) -> Message:
-    """The same for a question that was asked before: its pictures cannot be added again."""
-    try:
-        return _question(turn, asking)
-    except UserError:
-        raise UserError("A picture of an earlier question is no longer kept here: press Clear, and begin anew.") from None

@@ -5,14 +5,9 @@ Every text of a user, a model or a service goes through `words.escaped`, so that
 
 from __future__ import annotations
 
-import base64
-import io
-
-from llava.chat import Image
-from llava.serve.web.chat.session import Session, Shown, Turn
+from llava.serve.web.chat.session import Session, Turn
+from llava.serve.web.pictures import Shown
 from llava.serve.web.words import escaped
-
-PREVIEW = 320  # pixels of a preview's longer side
 
 EMPTY = """<div class="chat-empty"><p>Ask about a picture: add one below, write a question, press Enter.</p>
 <p>With the guard on, the model judges its own answer first, and you see it only when it is cleared.</p></div>"""
@@ -38,15 +33,6 @@ VOTES = {
     "downvote": "You called this answer bad. Thank you.",
     "flag": "You flagged this answer. Thank you.",
 }
-
-
-def preview(image: Image) -> str:
-    """A small copy of a picture as a data URL: a JPEG, for it travels with each drawing of the conversation."""
-    pil = image.pil()
-    pil.thumbnail((PREVIEW, PREVIEW))
-    file = io.BytesIO()
-    pil.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def past(session: Session) -> str:

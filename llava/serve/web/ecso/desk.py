@@ -1,15 +1,15 @@
 """One visitor's work on the ECSO page: a question, the steps that are done, what comes next. Knows no gradio and no HTML.
 
 The method is llava.ecso's, which goes on from any steps that are done: a button runs it to the end of its step, and an edited text is a
-step with another reply. Pictures are known here by their hashes, and their bytes are kept in the page's store only: a step that needs one
-looks it up, and one that is not there any more is a sentence.
+step with another reply. Pictures are known here by their hashes, and their bytes are kept in the page's store only: it lends them to a run,
+and one that is not there any more is a sentence.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from llava.chat import Call, Chat, Image, Message, Reply
@@ -22,7 +22,7 @@ from llava.ecso.trace import Step, Trace
 from llava.engines.base import Engine
 from llava.errors import UserError
 from llava.serve.web.moderation import Moderator
-from llava.serve.web.pictures import LIMITS, Look, check_size
+from llava.serve.web.pictures import LIMITS, Shown, Use, check_size
 from llava.serve.web.running import Changed, Running
 from llava.serve.web.words import failure
 
@@ -43,9 +43,8 @@ class Desk:
 
     `history`: earlier turns; `ask`: the question, with them; `given`: an answer that the visitor wrote in place of the model's; `steps`:
     those that are done; `outcome`: what is released, once nothing is left to do; `now` and `said`: the running step and its text so far;
-    `product`: show what a guarded service's user would see, and nothing else; `previews`: image's hash -> a small copy as a data URL;
-    `pictures`: image's hash -> its id in the page's store; `asking`: held while a question is made ready, so that of two the one that
-    came first begins.
+    `product`: show what a guarded service's user would see, and nothing else; `pictures`: image's hash -> what is known of it; `asking`:
+    held while a question is made ready, so that of two the one that came first begins.
     """
 
     history: tuple[Message, ...] = ()
@@ -60,8 +59,7 @@ class Desk:
     problem: str = ""
     stopped: bool = False
     product: bool = False
-    previews: dict[str, str] = field(default_factory=dict)
-    pictures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, Shown] = field(default_factory=dict)
     running: Running = field(default_factory=Running)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -97,21 +95,16 @@ class Desk:
             return False
         return panel == "answer" or bool(self.done(panel)) or self.following() == panel
 
-    def begin(self, question: str, pictures: Sequence[tuple[str, Image]], method: Method, model: str) -> None:
-        """A question about pictures, given with their ids, after the earlier turns; raises `UserError`."""
+    def begin(self, question: str, pictures: Sequence[Shown], method: Method, model: str) -> None:
+        """A question about pictures, after the earlier turns; raises `UserError`."""
         self.running.check_free()
-        images = tuple(_stub(image) for _, image in pictures)
+        images = tuple(KnownByHash(picture.sha256, picture.size) for picture in pictures)
         ask = Chat((*self.history, Message("user", check_text("question", question), images)))
         check_size(ask)
         self._clear()
-        known = self.pictures | {image.sha256: name for name, image in pictures}
+        known = self.pictures | {picture.sha256: picture for picture in pictures}
         self.pictures = {image.sha256: known[image.sha256] for image in ask.images}
         self.ask, self.method, self.model = ask, method, model
-
-    def keep(self, previews: Mapping[str, str]) -> None:
-        """Add small copies of pictures, and forget those of pictures that are in no question any more."""
-        asked = set() if self.ask is None else {image.sha256 for image in self.ask.images}
-        self.previews = {name: preview for name, preview in {**self.previews, **previews}.items() if name in asked}
 
     def edit(self, panel: str, text: str) -> bool:
         """Take the visitor's text for the answer or the caption, if it is another one; the steps after it are no longer done."""
@@ -130,17 +123,17 @@ class Desk:
         return True
 
     async def run(
-        self, engine: Engine, look: Look, panel: str | None = None, moderator: Moderator | None = None
+        self, engine: Engine, use: Use, panel: str | None = None, moderator: Moderator | None = None
     ) -> AsyncGenerator[None, None]:
-        """Do the step of one panel, again if it is done, or all that is left; yields when to draw. `look` finds pictures by their ids.
-        What fails is in `problem`; nothing is undone where a picture is gone."""
+        """Do the step of one panel, again if it is done, or all that is left; yields when to draw. `use` lends pictures by their ids.
+        What fails is in `problem`; nothing is undone where a picture cannot be had."""
         try:
-            ask = self._seen(look)
-            self._undo(panel)
-            async with aclosing(self.running.changes(lambda changed: self._follow(ask, engine, panel, moderator, changed))) as changes:
-                async for stopped in changes:
-                    self.stopped = stopped and self.ask is not None  # else it was started over meanwhile
-                    yield
+            with self._lent(use) as ask:
+                self._undo(panel)
+                async with aclosing(self.running.changes(lambda changed: self._follow(ask, engine, panel, moderator, changed))) as changes:
+                    async for stopped in changes:
+                        self.stopped = stopped and self.ask is not None  # else it was started over meanwhile
+                        yield
         except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence
             self.problem = failure(error)
         self.now = self.said = ""
@@ -156,7 +149,7 @@ class Desk:
     def start_over(self) -> None:
         """Forget everything."""
         self.running.stop()
-        self.history, self.previews, self.pictures = (), {}, {}
+        self.history, self.pictures = (), {}
         self._clear()
 
     def trace(self) -> Trace:
@@ -165,15 +158,18 @@ class Desk:
             raise UserError("There is nothing to download yet.")
         return Trace(self.ask, self.method, self.model, self.steps, self.outcome, self.given)
 
-    def _seen(self, look: Look) -> Chat:
-        """The question with its pictures themselves; raises `UserError` for one that is gone."""
+    @contextmanager
+    def _lent(self, use: Use) -> Iterator[Chat]:
+        """The question with its pictures themselves; raises `UserError` for one that is gone, and `Overloaded`."""
         if self.ask is None:
             raise UserError("There is no question yet.")
-        try:
-            found = {image.sha256: image for image in look([self.pictures[image.sha256] for image in self.ask.images])}
-        except UserError:
-            raise UserError(GONE) from None
-        return _changed(self.ask, lambda image: found[image.sha256])
+        with ExitStack() as stack:
+            try:
+                images = stack.enter_context(use([self.pictures[image.sha256].id for image in self.ask.images]))
+            except UserError:
+                raise UserError(GONE) from None
+            found = {image.sha256: image for image in images}
+            yield _changed(self.ask, lambda image: found[image.sha256])
 
     def _undo(self, panel: str | None) -> None:
         """Forget a panel's steps and those after them, and how the last run ended."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator
@@ -93,13 +92,13 @@ class EcsoPage:
             example = EXAMPLES[int(event.example)]
             async with desk.asking:
                 desk.running.check_free()
+                picture = self._pictures.add(example.path.read_bytes())
                 desk.start_over()
-                name, image = self._pictures.add(example.path.read_bytes())
         except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence
             desk.problem = failure(error)
             yield self._drawn(desk)
             return
-        form = {self.form.picker: picker_value([(name, image)]), self.form.question: example.question, self.begun: kept.marked(False)}
+        form = {self.form.picker: picker_value([picture]), self.form.question: example.question, self.begun: kept.marked(False)}
         yield form
         async with aclosing(self._running(None, values | form)) as drawings:
             async for drawing in drawings:
@@ -112,18 +111,14 @@ class EcsoPage:
         try:
             async with desk.asking:
                 kept.check(values[self.begun], desk.begun)
-                ids = picker_ids(values[self.form.picker])
-                images = self._pictures.get(ids)
                 model, engine = await self._models.chosen(values[self.form.models.dropdown])
-                previews = await asyncio.to_thread(view.previews, images)
-                asked = list(zip(ids, images, strict=True))
-                desk.begin(values[self.form.question] or "", asked, self._method(values), model)  # no await from here on until it runs
-                desk.keep(previews)
+                pictures = self._pictures.look(picker_ids(values[self.form.picker]))
+                desk.begin(values[self.form.question] or "", pictures, self._method(values), model)  # no await from here on until it runs
         except Exception as error:  # noqa: BLE001 - the same
             desk.problem = failure(error)
             yield self._drawn(desk)
             return
-        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.get, panel, self._moderator))) as drawings:
+        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.use, panel, self._moderator))) as drawings:
             async for drawing in drawings:
                 yield drawing
 
@@ -141,7 +136,7 @@ class EcsoPage:
             desk.problem = failure(error)
             yield self._drawn(desk)
             return
-        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.get, panel))) as drawings:
+        async with aclosing(self._drawing(desk, desk.run(engine, self._pictures.use, panel))) as drawings:
             async for drawing in drawings:
                 yield drawing
 

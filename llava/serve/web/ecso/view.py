@@ -6,16 +6,14 @@ gradio.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llava.chat import Image, Message
-from llava.ecso.html import thumbnail
+from llava.chat import Message
 from llava.ecso.trace import Step
 from llava.serve.web.ecso.desk import ORDER, Desk, panel_of
+from llava.serve.web.pictures import Shown
 from llava.serve.web.words import escaped
-
-PREVIEW = 240  # pixels of a picture's longer side in an earlier turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +134,14 @@ def product(desk: Desk) -> str:
         return '<p class="product-empty">Ask something. You will see what a user of a service behind ECSO sees.</p>'
     answer = f"<blockquote>{escaped(desk.outcome.answer)}</blockquote>" if desk.outcome else ""
     waiting = '<p class="waiting">Thinking …</p>' if desk.busy else ""
-    return f'<div class="product">{_turn(desk.ask.messages[-1], desk.previews)}<div class="theirs">{answer}{waiting}</div></div>'
+    return f'<div class="product">{_turn(desk.ask.messages[-1], desk.pictures)}<div class="theirs">{answer}{waiting}</div></div>'
 
 
 def history(desk: Desk) -> str:
     """The earlier turns: all of them were released."""
     if not desk.history:
         return ""
-    turns = "".join(_turn(message, desk.previews) for message in desk.history)
+    turns = "".join(_turn(message, desk.pictures) for message in desk.history)
     return f'<section class="history" aria-label="Earlier in this conversation">{turns}</section>'
 
 
@@ -156,15 +154,10 @@ def notice(desk: Desk) -> str:
     return '<p class="stopped">The question is being moderated …</p>' if desk.now == "moderation" else ""
 
 
-def previews(images: Iterable[Image]) -> dict[str, str]:
-    """A small copy of each picture, by its hash. Decodes them: not for an event loop."""
-    return {image.sha256: thumbnail(image, PREVIEW) for image in images}
-
-
-def _turn(message: Message, previews: Mapping[str, str]) -> str:
+def _turn(message: Message, known: Mapping[str, Shown]) -> str:
     if message.role == "assistant":
         return f'<div class="theirs"><blockquote>{escaped(message.text)}</blockquote></div>'
-    shown = [previews.get(image.sha256, "") for image in message.images]
+    shown = [known[image.sha256].thumbnail for image in message.images]
     pictures = "".join(f'<img src="{address}" alt="picture of this question">' for address in shown)
     return f'<div class="mine">{pictures}<p>{escaped(message.text)}</p></div>'
 
