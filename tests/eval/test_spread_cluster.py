@@ -5,6 +5,7 @@ Needs Ray, which is large and therefore no part of `.[dev]`: pip install -c cons
 
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -27,7 +28,12 @@ pytestmark = [
 ]
 # Ray listens on all of a machine's addresses, whatever it is told: a token keeps others out.
 OURS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-WORDS = ("--model", "mini", "--tasks", "vlsafe,mmbench", "--limit", "24", "--no-progress")
+WORDS = ("--model", "mini", "--tasks", "vlsafe,mmbench", "--limit", "96", "--no-progress")  # as many as two workers have under way
+# The command, which also says which workers take part.
+TELLING = (
+    "import logging, sys; from llava import cli; logging.basicConfig(); logging.getLogger('llava.eval').setLevel('INFO'); "
+    "sys.exit(cli.main(['eval', *sys.argv[1:]]))"
+)
 PATIENCE = 240.0  # seconds, on a machine with much else to do
 
 
@@ -122,12 +128,18 @@ def test_two_nodes_leave_the_files_of_one_process(head: str, second: object, who
 
 
 def test_what_a_lost_node_was_answering_is_asked_again(head: str, second: subprocess.Popen[bytes], whole: Path, tmp_path: Path) -> None:
-    with begun(tmp_path, head, 5) as process:
-        kill(second)
-        _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0
-    assert "A worker takes no part any more" in said
-    assert equal(tmp_path, whole)
+    words = [sys.executable, "-c", TELLING, *WORDS, "--out", str(tmp_path / "out"), "--ray", head]
+    told = tmp_path / "told"
+    with told.open("wb") as file, subprocess.Popen(words, cwd=ROOT, env=os.environ | OURS, stdout=file, stderr=file) as process:
+        try:
+            wait(lambda: process.poll() is not None or told.read_text().count("takes part.") == 2, "both workers")
+            assert process.poll() is None, told.read_text()
+            kill(second)  # the first worker has no room for all samples, so this one has some
+            assert process.wait(PATIENCE) == 0, told.read_text()
+        finally:
+            process.kill()
+    assert re.search(r"The worker on \S+ is out of reach\. Calls that it was answering, and that are asked again: [1-9]", told.read_text())
+    assert equal(tmp_path / "out", whole)
 
 
 def test_without_the_clusters_token_there_is_a_sentence(head: str, tmp_path: Path) -> None:
