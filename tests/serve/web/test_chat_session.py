@@ -13,7 +13,7 @@ from llava.engines import ScriptedEngine
 from llava.errors import EngineError, Overloaded, UserError
 from llava.serve.web.chat import view
 from llava.serve.web.chat.session import MOST_TURNS, Session
-from llava.serve.web.pictures import LEAST_BYTES, Pictures
+from llava.serve.web.pictures import LEAST_BYTES, LIMITS, Pictures
 from tests.serve.web.chats import HARMLESS, IMAGE, all_drawn, asking, run, shown, without_pauses  # noqa: F401
 
 
@@ -190,6 +190,21 @@ def test_stopped_questions_count_among_the_most_that_are_kept() -> None:
         with pytest.raises(UserError, match="clear it to begin anew"):
             session.ask("What?", (), how)
         session.again(how)  # the last one may still be asked again
+
+    run(main)
+
+
+@pytest.mark.parametrize(("question", "pictures", "taken"), [("x" * (LIMITS.text // 3), 0, 3), ("What?", LIMITS.images, 4)])
+def test_texts_and_pictures_of_stopped_questions_count_too(question: str, pictures: int, taken: int) -> None:
+    async def main() -> None:
+        session, how = Session(), asking(ScriptedEngine({"answer": "Yes."}), guarded=False)
+        for _ in range(taken):
+            session.ask(question, [shown()] * pictures, how)
+            session.stop()
+        with pytest.raises(UserError, match="clear it to begin anew"):
+            session.ask(question, [shown()] * pictures, how)
+        assert len(session.turns) == taken
+        session.again(how)
 
     run(main)
 

@@ -29,7 +29,7 @@ from llava.serve.web.running import Changed, Running
 from llava.serve.web.votes import KINDS
 from llava.serve.web.words import failure
 
-MOST_TURNS = LIMITS.messages // 2
+MOST_TURNS, MOST_SHOWN = LIMITS.messages // 2, 4 * LIMITS.images  # that a session keeps: turns, small copies of pictures
 UNBEGUN = "The question was not put to the model: press Regenerate to ask it again."
 LOST = "A picture of an earlier question is no longer kept here: press Clear, and begin anew."
 
@@ -188,13 +188,18 @@ class Session:
     def _put(self, before: Sequence[Turn], turn: Turn, asking: Asking) -> None:
         if self.busy:
             raise UserError("An answer is being given: stop it first.")
-        if len(before) >= MOST_TURNS:  # stopped and failed ones are shown, and kept, too
-            raise UserError(f"This conversation has {MOST_TURNS} turns, the most that are kept: clear it to begin anew.")
         asked = _Asked((*(each for each in before if each.said), turn), asking)
         with asked.chat() as chat:
             check_size(chat)
-        self.turns = [*before, turn]
-        self._asked = asked
+        _check_kept(turns := [*before, turn])
+        self.turns, self._asked = turns, asked
+
+
+def _check_kept(turns: Sequence[Turn]) -> None:
+    """Stopped and failed turns, which no model reads, are shown and kept, too; raises `UserError`."""
+    pictures, text = sum(len(turn.pictures) for turn in turns), sum(len(turn.question) + len(turn.answer) for turn in turns)
+    if len(turns) > MOST_TURNS or pictures > MOST_SHOWN or text > LIMITS.text:
+        raise UserError("This conversation, with all that was stopped or failed, is as long as one may be: clear it to begin anew.")
 
 
 async def _answer(asked: _Asked, changed: Changed) -> None:
