@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import pytest
@@ -155,6 +156,21 @@ def test_a_stopped_run_keeps_what_is_done() -> None:
     assert desk.stopped
     assert [step.name for step in desk.steps] == ["answer"]
     assert live(desk) == ["answer", "check"]
+
+
+def test_who_leaves_a_run_finds_it_stopped() -> None:
+    desk = begun()
+
+    async def work() -> None:
+        async with aclosing(desk.run(ScriptedEngine(lines(answer="word " * 1000), delay=0.02), KEPT.use)) as changes:
+            async for _ in changes:
+                if desk.said:
+                    return
+
+    asyncio.run(work())
+    assert (desk.busy, desk.stopped) == (False, True)
+    assert view.state(desk, "answer") == "next"
+    assert live(desk) == ["answer"]
 
 
 def test_one_thing_at_a_time() -> None:

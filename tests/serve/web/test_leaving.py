@@ -52,3 +52,20 @@ def test_who_leaves_ends_the_models_work_and_nobody_elses(kind: str, guarded: bo
             assert engine.running == 0
 
     asyncio.run(main())
+
+
+def test_a_page_that_lost_its_connection_in_the_middle_of_an_answer_has_no_dead_button(kind: str) -> None:
+    async def main() -> None:
+        engine = Counted({"answer": "word " * 5000, "check": "No"}, delay=0.05)
+        async with served(PAGES[kind], engine) as page, visitor(page.url) as one:
+            await one.load()
+            asking = asyncio.create_task(one.press(ASKING[kind], question="Who asks?", guard=False))
+            await until(lambda: engine.running == 1, PATIENCE)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await until(lambda: engine.running == 0, PATIENCE)
+            await one.press("stop")
+            assert (one.live[ASKING[kind]], one.live["stop"]) == (True, False)
+            assert one.problems == []
+
+    asyncio.run(main())

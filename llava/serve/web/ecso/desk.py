@@ -136,7 +136,11 @@ class Desk:
                         yield
         except Exception as error:  # noqa: BLE001 - the page's edge: whatever failed becomes a sentence
             self.problem = failure(error)
-        self.now = self.said = ""
+        except (asyncio.CancelledError, GeneratorExit):  # whoever drew it has left
+            self.stopped = self.ask is not None
+            raise
+        finally:
+            self.now = self.said = ""
         yield
 
     def follow_up(self) -> None:

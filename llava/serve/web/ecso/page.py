@@ -162,8 +162,9 @@ class EcsoPage:
         return drawn
 
     async def _stop(self, values: Values) -> Values:
-        values[self.desk].running.stop()
-        return {self.form.stop: gr.update(interactive=False)}  # what was running draws its own end
+        desk: Desk = values[self.desk]
+        desk.running.stop()
+        return {self.desk: desk} if desk.busy else self._drawn(desk)  # what runs draws its own end, where its page did not lose it
 
     async def _look(self, values: Values) -> Values:
         desk: Desk = values[self.desk]
