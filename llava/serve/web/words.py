@@ -18,6 +18,11 @@ def escaped(text: str) -> str:
     return escape(printable(text))
 
 
+def whole(text: str) -> str:
+    """`text` for a text field: halves of characters, which no worker should send, could not be sent on."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def failure(error: BaseException) -> str:
     """One sentence for a person, with an id under which the log tells more. Only the log's place of an unforeseen error knows where."""
     request = f"req_{secrets.token_hex(12)}"

@@ -53,6 +53,18 @@ def test_no_change_reaches_into_a_value_that_the_browser_may_not_have_shown() ->
     asyncio.run(main())
 
 
+def test_half_a_character_of_a_worker_ends_no_page() -> None:
+    async def main() -> None:
+        async with served(PAGES["ecso"], ScriptedEngine(SAID | {"answer": "half \ud800"})) as page, visitor(page.url) as one:
+            await one.load()
+            await one.press("run-all", question="What is this?")
+            await one.press("view", "change")  # draws all of it
+            assert one.shown["answer-text"] == "half \ufffd"
+            assert one.problems == []
+
+    asyncio.run(main())
+
+
 def test_a_browser_that_is_held_up_shows_the_end_of_a_run(ecso: Tab) -> None:
     page = ecso.page
     page.evaluate(HELD_UP)

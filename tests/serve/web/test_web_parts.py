@@ -12,7 +12,7 @@ from llava.engines import ScriptedEngine
 from llava.engines.base import generate
 from llava.errors import EngineError, UnknownModel
 from llava.serve.web.models import Models
-from llava.serve.web.words import escaped, failure
+from llava.serve.web.words import escaped, failure, whole
 from tests.loopback import free_port
 from tests.serve.cluster import cluster
 
@@ -77,6 +77,11 @@ def test_a_failure_has_an_id_under_which_the_log_tells_more(caplog: pytest.LogCa
 
 def test_what_others_wrote_is_no_element_and_moves_no_cursor() -> None:
     assert escaped('<b onclick="x">\x1b[2J\u202e') == "&lt;b onclick=&quot;x&quot;&gt;\ufffd[2J\ufffd"
+
+
+def test_half_a_character_is_not_sent() -> None:
+    assert whole("a \ud83d\ude00 b") == "a 😀 b"
+    assert whole("half \ud83d") == "half \ufffd"
 
 
 def test_an_engine_of_a_model_is_the_controllers() -> None:

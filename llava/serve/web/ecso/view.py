@@ -13,7 +13,7 @@ from llava.chat import Message
 from llava.ecso.trace import Step
 from llava.serve.web.ecso.desk import ORDER, Desk, panel_of
 from llava.serve.web.pictures import Shown
-from llava.serve.web.words import escaped
+from llava.serve.web.words import escaped, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def head(desk: Desk, panel: str) -> str:
 def text(desk: Desk, panel: str) -> str:
     """The text of a panel as plain text, for a text field."""
     if state(desk, panel) == "running" and desk.now != "recheck":
-        return desk.said
+        return whole(desk.said)
     if panel == "answer":
-        return desk.draft or ""
-    return next((step.text for step in desk.done(panel) if step.name == panel), "")
+        return whole(desk.draft or "")
+    return whole(next((step.text for step in desk.done(panel) if step.name == panel), ""))
 
 
 def verdict(desk: Desk) -> str:
