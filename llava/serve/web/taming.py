@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import gradio as gr
-from gradio import queueing, route_utils, routes, utils
+from gradio import queueing, route_utils, routes, state_holder, utils
 
 from llava.serve.refusal import place
 
@@ -46,5 +46,7 @@ def tame(blocks: gr.Blocks) -> None:
     # else an edit reaches into a value, and the script in the browser makes it in the same object that it was told before and may not have
     # shown yet: a text or a button that one message changes and the next one leaves alone would stay as it was
     utils.diff = _edits
+    # else each page's last values, up to 10 MiB of anything for each component, are kept for links of which none leads here (`door`)
+    state_holder.SessionState._update_value_in_config = lambda self, key, value: None
     for module in (queueing, routes, route_utils):
         module.traceback = _Quiet

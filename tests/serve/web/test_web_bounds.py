@@ -143,6 +143,19 @@ def test_a_page_makes_room_for_another_one_only_when_it_was_left(kind: str, monk
     asyncio.run(main())
 
 
+def test_nothing_that_passed_through_a_page_stays_with_it(kind: str) -> None:
+    async def main() -> None:
+        async with served(PAGES[kind], ScriptedEngine(SAID)) as page, visitor(page.url) as one:
+            _, values, _ = held(page)
+            await one.load()
+            await one.press(ASKING[kind], question="What is this?", model="passing-3c1e" * 1000)
+            assert "not served just now" in one.shown["notice"]
+            held_by_gradio = [part["props"].get("value") for part in values.session_data[one.session].components]
+            assert not [value for value in held_by_gradio if "passing-3c1e" in str(value)]
+
+    asyncio.run(main())
+
+
 def test_messages_that_nobody_reads_are_bounded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visits, "UNREAD", 10)
 
