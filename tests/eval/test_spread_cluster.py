@@ -4,6 +4,7 @@ Needs Ray, which is large and therefore no part of `.[dev]`: pip install -c cons
 """
 
 import importlib.util
+import json
 import os
 import re
 import secrets
@@ -125,6 +126,8 @@ def test_two_nodes_leave_the_files_of_one_process(head: str, second: object, who
     assert done.returncode == 0
     assert "takes no part" not in done.stderr
     assert equal(tmp_path, whole)
+    (session,) = json.loads((tmp_path / "manifest.json").read_text())["sessions"]
+    assert [worker["dtype"] for worker in session["computing"]] == ["float32", "float32"]
 
 
 def test_what_a_lost_node_was_answering_is_asked_again(head: str, second: subprocess.Popen[bytes], whole: Path, tmp_path: Path) -> None:
