@@ -19,9 +19,10 @@ async function sent(file) {
   const answer = await fetch(new URL(PICTURES, document.baseURI), {
     method: "POST", headers: {"content-type": "application/octet-stream"}, body: file,
   });
-  const said = await answer.json();
-  if (answer.ok) return said;
-  throw new Error(`${said.error.message} (${answer.headers.get("x-request-id")})`);
+  const said = await answer.json().catch(() => ({})); // a proxy's own answer may be anything
+  if (said.id) return said;
+  if (said.error) throw new Error(`${said.error.message} (${answer.headers.get("x-request-id")})`);
+  throw new Error(`${file.name} was not added: something between here and the server answered, with ${answer.status}.`);
 }
 
 async function add(files) {
@@ -49,12 +50,15 @@ element.addEventListener("click", (event) => {
   const name = event.target.dataset.remove;
   if (name) { told.textContent = ""; list(listed().filter((picture) => picture.id !== name)); }
 });
-element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("over"); });
-element.addEventListener("dragleave", () => element.classList.remove("over"));
-element.addEventListener("drop", (event) => {
-  event.preventDefault();
+// All of the page takes files: one that is dropped beside the picker would be shown in the page's place, and the conversation be gone.
+const carries = (event) => element.isConnected && event.dataTransfer.types.includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (carries(event)) { event.preventDefault(); element.classList.add("over"); }
+});
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) element.classList.remove("over"); });
+document.addEventListener("drop", (event) => {
   element.classList.remove("over");
-  add([...event.dataTransfer.files]);
+  if (carries(event)) { event.preventDefault(); add([...event.dataTransfer.files]); }
 });
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];
