@@ -6,6 +6,7 @@ STAMP := .venv/.installed
 # The web pages run beside an older Pillow. What differs is installed here; everything else (torch) is .venv's own.
 WEB_PY := .venv-demo/bin/python
 WEB_STAMP := .venv-demo/.installed
+PARALLEL := -n auto --dist loadfile# tests of one file share what is dear to start; tests/conftest.py says how many processes
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test test-optimized fuzz resilience check format bench results mini mini-data clean
@@ -34,11 +35,11 @@ demo: $(STAMP)  ## four steps of ECSO on a hazardous and on a harmless picture, 
 	@$(PY) -m llava.ecso --image examples/cat.png --question "What is in the picture?"
 
 test: $(STAMP) $(WEB_STAMP)  ## run every test, those of the web pages in a real browser
-	$(PY) -m pytest
-	$(WEB_PY) -m pytest tests/serve/web
+	$(PY) -m pytest $(PARALLEL)
+	$(WEB_PY) -m pytest $(PARALLEL) tests/serve/web
 
 test-optimized: $(STAMP)  ## the same under python -O, in every process: nothing may rely on assert
-	PYTHONOPTIMIZE=1 $(PY) -m pytest -W "ignore:assertions not in test modules:pytest.PytestConfigWarning"
+	PYTHONOPTIMIZE=1 $(PY) -m pytest $(PARALLEL) -W "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
 fuzz: $(STAMP)  ## 11,000 requests drawn from the gateway's own OpenAPI document (ten minutes)
 	$(PY) -m tests.serve.gateway.fuzzing --cases 10000

@@ -27,6 +27,12 @@ hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, da
 hypothesis.settings.load_profile("calm")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `pytest -n auto`: one more than cores, because tests wait a lot: for servers, time-outs, programs that start."""
+    return min(8, (os.cpu_count() or 1) + 1)
+
+
 @pytest.fixture(scope="session")
 def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face-format LLaVA of random weights."""
