@@ -106,7 +106,7 @@ def _round(setup: Setup, plan: Plan, number: int, say: Say) -> Round:
         "flows": lambda: flows(setup, plan.verdicts, sorted(plan.in_flight), seed),
         "check": lambda: iter([check_on_cached_prefix(setup, seed + 100)]),
         "decode": lambda: decode_rates(setup, plan.batches, seed + 200),
-        "mini": lambda: iter([mini(plan.mini_rows, max(plan.in_flight), plan.pictures, seed + 300)]),
+        "mini": lambda: iter([mini(plan.mini_rows, plan.pictures, seed + 300)]),
     }
     for part in plan.parts:
         for record in parts[part]():

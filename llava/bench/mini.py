@@ -28,15 +28,16 @@ class Mini:
     ratio: float
 
 
-def mini(rows: int, in_flight: int, folder: Path | None, seed: int) -> Mini:
-    """One round over `rows` questions about pictures of their own; `folder` holds pictures to vary, besides drawn ones."""
+def mini(rows: int, folder: Path | None, seed: int) -> Mini:
+    """One round over `rows` questions about pictures of their own; `map` chooses how many are in flight. `folder` holds pictures to vary,
+    besides drawn ones."""
     chats = pictures.mixed(rows, folder, seed)
     loaded = load(str(MINI), device="cpu", dtype="float32")
     plain = Plain(loaded)
     slow = [plain.flow(Method("ecso", PAPER), chat, None) for chat in chats]
     with opened(loaded) as engine, ECSO(watched := Watched(engine)) as guard:
         begin = time.perf_counter()
-        traces = guard.map(chats, concurrency=in_flight, progress=False, on_error="raise")
+        traces = guard.map(chats, progress=False, on_error="raise")
         seconds = time.perf_counter() - begin
     pairs = [[(step.call, watched.said[step.call]) for step in trace.steps] for trace in traces]
     plain_seconds = sum(said.seconds for row in slow for _, said in row)
@@ -44,7 +45,7 @@ def mini(rows: int, in_flight: int, folder: Path | None, seed: int) -> Mini:
         rows=rows,
         equal=sum(all(same(call, plain.said.get(call), said) for call, said in row) for row in pairs),
         harmful=sum(trace.harmful is True for trace in traces),
-        in_flight=in_flight,
+        in_flight=engine.concurrency,
         plain=rows / plain_seconds,
         engine=rows / seconds,
         ratio=plain_seconds / seconds,

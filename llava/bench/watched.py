@@ -15,7 +15,7 @@ from dataclasses import replace
 from llava.bench.plain import Said, forced
 from llava.chat import Call, Delta
 from llava.ecso.trace import CHECKS
-from llava.engines.base import Engine
+from llava.engines.base import Engine, concurrency
 
 
 class Watched:
@@ -29,6 +29,10 @@ class Watched:
     @property
     def name(self) -> str:
         return self.engine.name
+
+    @property
+    def concurrency(self) -> int:
+        return concurrency(self.engine)
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """As the engine's; the text of a check whose verdict is forced comes in one piece at its end."""
