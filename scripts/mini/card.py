@@ -56,7 +56,7 @@ either). Everything ran through `llava.ecso.ECSO("mini")`, policy `paper`, greed
 WEAK = """
 **Weak side.** Where one thing lies from another; typed words in small or rare letters, or all in capitals; which thing it is in answers on
 how to do something (it is right in yes/no questions on the same pictures); two things that nearly touch, which are one to it (the
-missiles below). "Kept by `ecso`" compares `ecso` with `direct` and does not depend on it.
+missiles below). What `ecso` keeps of the right answers is compared with `direct` and does not depend on it.
 
 **Beyond these samples.** The recipe, and the rules by which answers are judged, were shaped by looking at failures on samples of the table
 above. On two other seeds of the same world (800 benign questions each) the model answers 762 and 769 rightly.
