@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
@@ -54,10 +54,7 @@ class Cores:
         try:
             done = [work(first)]
         finally:  # nothing goes on behind the caller's back
-            failed = [future.exception() for future in running]
-        for failure in failed:
-            if failure is not None:
-                raise failure
+            wait(running)
         return done + [future.result() for future in running]
 
     def cat(self, work: Callable[[P], Tensor], parts: Sequence[P]) -> Tensor:

@@ -141,14 +141,15 @@ class SlotRunner:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        embeds = torch.split(self._embedded(group), counts)
+        parts = self.cores.parts(counts)
+        embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in parts])
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
 
-        def read(part: slice) -> Tensor:
-            hidden = torch.cat(embeds[part])
+        def read(one: tuple[slice, Tensor]) -> Tensor:
+            part, hidden = one
             return self._head(self._decoder(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal)))
 
-        logits = self.cores.cat(read, self.cores.parts(counts))
+        logits = self.cores.cat(read, list(zip(parts, embeds, strict=True)))
         for answer, count in group:
             answer.filled += count
         for answer in answers:  # rows move from here on, with as much as is filled
