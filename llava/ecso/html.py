@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
+from typing import Literal
 
 from llava.chat import Image
 from llava.ecso.text import held_back, printable, released_words, title, verdict_words
@@ -56,13 +57,13 @@ def _figure(trace: Trace) -> str:
     return f"<figure>{pictures}<figcaption>{_text(trace.question)}</figcaption></figure>"
 
 
-def thumbnail(image: Image, side: int = THUMBNAIL) -> str:
-    """A small copy as a data URL; raises `ImageError` where there are no pixels."""
+def thumbnail(image: Image, side: int = THUMBNAIL, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
+    """A small copy of at most `side` pixels, as a data URL; raises `ImageError` where there are no pixels."""
     pil = image.pil()
     pil.thumbnail((side, side))
     buffer = io.BytesIO()
-    pil.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    pil.save(buffer, kind, quality=80)  # which a PNG has not
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _picture(image: Image) -> str:

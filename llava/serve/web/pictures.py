@@ -6,8 +6,6 @@ No file is written, and no name of a file is looked at. Knows no page and no gra
 
 from __future__ import annotations
 
-import base64
-import io
 import secrets
 import threading
 import time
@@ -17,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from llava.chat import Chat, Image
+from llava.ecso.html import thumbnail
 from llava.errors import Overloaded, UserError
 from llava.serve.gateway.content import Limits
 
@@ -83,7 +82,8 @@ class Pictures:
         """Decode a picture's file, and keep it as this visitor's ("": the page's own). Raises `ImageError`, and `Overloaded` where answers
         use all the room."""
         image = Image.open(raw)
-        shown = Shown(secrets.token_urlsafe(18), image.sha256, image.size, _small(image))
+        small = thumbnail(image, PREVIEW, "JPEG")  # which is less than a PNG: it travels with each drawing of a conversation
+        shown = Shown(secrets.token_urlsafe(18), image.sha256, image.size, small)
         size = max(len(raw) + len(shown.thumbnail), LEAST_BYTES)
         with self._lock:
             self._forget_old()
@@ -156,12 +156,3 @@ class Pictures:
         while held.total() > self._most_bytes:
             gives_way = max((who for who, names in unused.items() if names), key=held.__getitem__)
             held[gives_way] -= self._kept.pop(unused[gives_way].popleft()).bytes
-
-
-def _small(image: Image) -> str:
-    """A JPEG, for it travels with each drawing of a conversation."""
-    pil = image.pil()
-    pil.thumbnail((PREVIEW, PREVIEW))
-    file = io.BytesIO()
-    pil.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
