@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from llava.cli import pair
+from llava.cluster.hosts import is_loopback
 from llava.ecso.policy import POLICIES, policy_named
 from llava.engines import Engine, connect, is_scripted, is_server
 from llava.errors import EngineError, LlavaError, UserError, unknown
@@ -41,7 +42,7 @@ from llava.serve.gateway.remote import Remote
 from llava.serve.gateway.routes import ADMIN, check_fetching, create_app
 from llava.serve.gateway.service import STEP, Config, Service
 from llava.serve.limits import Caps
-from llava.serve.security import Keys, Rules, is_loopback
+from llava.serve.security import Keys, Rules
 
 log = logging.getLogger(__name__)
 

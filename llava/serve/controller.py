@@ -30,6 +30,7 @@ from starlette.responses import Response
 
 from llava import __version__
 from llava.cluster.dial import dial, new_client, post, worker_address
+from llava.cluster.hosts import is_loopback
 from llava.cluster.secret import cluster_headers
 from llava.cluster.wire import END, NO_SUCH_MODEL, UNREACHABLE, Status, error_event, queue_length
 from llava.deadlines import Deadlines, on_time
@@ -37,7 +38,7 @@ from llava.errors import EngineError, EngineTimeout, LlavaError, Unavailable, Un
 from llava.serve.app import deadlines, join_cluster, new_app, serve
 from llava.serve.limits import CLUSTER_BODY, Caps, body
 from llava.serve.registry import DISPATCH, Registry
-from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_admin, is_loopback
+from llava.serve.security import CLUSTER_FIX, Keys, Rules, is_admin
 from llava.serve.streaming import Stream
 
 log = logging.getLogger(__name__)

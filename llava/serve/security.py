@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from llava.cluster.hosts import is_loopback
 from llava.cluster.secret import CLUSTER_SECRET, checked_key, lines
 from llava.errors import UserError
 from llava.serve.refusal import Refusal
@@ -162,18 +162,6 @@ class Gate:
 def is_admin(keys: Keys, scope: Scope) -> bool:
     """Whether a request that was let in may do everything: it shows an admin key, or no key is set."""
     return not keys or keys.right(_bearer(scope)) is Right.ADMIN
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or the name `localhost`, is this machine's own; other names are not looked up."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        address = ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def closed_to_others(host: str, keys: Keys) -> str | None:

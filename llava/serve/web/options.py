@@ -8,8 +8,9 @@ import logging
 from dataclasses import dataclass
 
 from llava.cluster.dial import worker_address
+from llava.cluster.hosts import is_loopback
 from llava.errors import UserError, unknown
-from llava.serve.security import Keys, Rules, is_loopback
+from llava.serve.security import Keys, Rules
 
 LIST_MODES = ("once", "reload")
 

@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.types import Scope
 
+from llava.cluster.hosts import network
 from llava.serve.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -124,21 +124,12 @@ def who(scope: Scope, keyed: bool) -> str:
     """The visitor who asks. Only where keys are looked at they tell anything: else anybody may send any."""
     host = (scope.get("client") or ("",))[0]
     key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")[2].strip() if keyed else b""
-    return f"{_network(host)} {key.decode('latin-1')}"
+    return f"{network(host)} {key.decode('latin-1')}"
 
 
 def _is_answer(fn: Any) -> bool:
     """Whether a model is asked: only such events have a limit of their own."""
     return isinstance(fn.concurrency_limit, int)
-
-
-def _network(host: str) -> str:
-    """An address; of IPv6 the 64 bits that one household has all addresses of."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    return f"{int(address) >> 64:x}" if isinstance(address, IPv6Address) and not address.ipv4_mapped else host
 
 
 def _too_many(said: str) -> Refusal:

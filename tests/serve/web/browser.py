@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
-from llava.serve.security import is_loopback
+from llava.cluster.hosts import is_loopback
 from tests.loopback import free_port
 from tests.serve.processes import PATIENCE, Process, module, process, until_ready
 
