@@ -1,6 +1,6 @@
 """`llava doctor URL`: who answers there, what stands behind it, what is wrong, and what to do about it.
 
-    report = asyncio.run(examine("http://localhost:8000", Credentials(key="...")))
+    report = asyncio.run(examine("http://localhost:8000", credentials=Credentials(key="...")))
     for finding in report.wrong: print(finding.said, finding.advice)
 
 A room of its own, beside `serve`: it is a client of every kind of process and part of none, and runs where no server is installed. It

@@ -1,7 +1,7 @@
 """Say who answers at an address, what stands behind it, what is wrong, and what to do about it.
 
     llava doctor http://localhost:8000                 # a gateway, and on from there to its controller, workers and models
-    llava doctor http://gpu-1:40000 --secret @/etc/llava/secret
+    llava doctor http://gate:8000 http://hub:10000 --secret @/etc/llava/secret       # keys go to addresses that are given only
     llava doctor https://host/v1 --model NAME --json   # any OpenAI-compatible server
 
 It asks each model three short, harmless questions and changes nothing. Exit code 0: all is well; 1: something is wrong; 2: the command is.
@@ -30,7 +30,7 @@ MARKS = {"fine": "ok", "note": "note", "wrong": "WRONG"}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("url", metavar="URL", help="of a gateway, a controller, a worker or an OpenAI-compatible server")
+    add("urls", nargs="+", metavar="URL", help="of a gateway, a controller, a worker or an OpenAI-compatible server; several are several")
     add("--key", metavar="KEY", help="of a gateway's client; @FILE reads it (default: LLAVA_API_KEY; OPENAI_API_KEY for other servers)")
     add("--secret", metavar="TEXT", help="of the cluster; @FILE reads it (default: LLAVA_CLUSTER_SECRET)")
     add("--model", metavar="NAME", help="ask this model only")
@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         foreign=_first(options.key, "OPENAI_API_KEY"),
     )
     logging.getLogger("llava").addHandler(logging.NullHandler())  # what the engines warn of is a finding here
-    report = asyncio.run(examine(options.url, credentials, model=options.model, seconds=options.timeout, accepted=options.accept))
+    chosen = {"model": options.model, "seconds": options.timeout, "accepted": options.accept}
+    report = asyncio.run(examine(*options.urls, credentials=credentials, **chosen))
     shown = json.dumps(report.to_dict(), indent=1) if options.json else "\n".join(_lines(report))
     for secret in credentials.given():
         shown = shown.replace(secret, "***")  # a server may say again what it was told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from llava.cluster.hosts import is_loopback
 from llava.errors import UserError
 
 _SAID = "A server's address looks like http://host:8000, https://host/v1, controller://host:10000 or host:8000"
@@ -48,6 +49,15 @@ class Address:
         """Without a slash at the end."""
         return f"{self.scheme}://{self.place}{self.prefix}"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether every machine has it for itself alone."""
+        return is_loopback(self.host) or self.host in ("0.0.0.0", "::")
+
     def at(self, port: int) -> Address:
         """The same host at another port."""
         return replace(self, port=port, prefix="")
+
+    def is_server(self, other: Address) -> bool:
+        """Whether both are the same server, asked in the same way."""
+        return replace(self, prefix="") == replace(other, prefix="")

@@ -14,7 +14,6 @@ from llava.cluster.wire import read_event, reply_of, request_of
 from llava.constants import WORKER_HEART_BEAT_INTERVAL
 from llava.deadlines import Deadlines, on_time
 from llava.doctor.address import Address
-from llava.doctor.gateway import is_local
 from llava.doctor.identify import check_let_in, check_version
 from llava.doctor.model import check_model, fault_of
 from llava.doctor.reach import CONNECT
@@ -143,7 +142,7 @@ def _check_member(site: Site, member: Member, controller: Address) -> None:
             "heart_beat_stale",
             f"The last heart-beat of {member.address} came {member.age:.0f} s ago; it should come every {WORKER_HEART_BEAT_INTERVAL} s.",
         )
-    if is_local(Address.read(member.address).host) and not is_local(controller.host):
+    if Address.read(member.address).is_local and not controller.is_local:
         site.wrong(
             "worker_local_address",
             f"The worker {member.address} can be reached under that name from its own machine only; clients call workers themselves.",

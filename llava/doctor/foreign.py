@@ -25,7 +25,8 @@ async def look_at_server(site: Site, web: Web, model: str | None) -> None:
         site.note("models", f"It lists {len(names)} models; the first is asked. --model chooses another.")
         names = names[:1]
     for name in names if model is None else [model]:
-        engine = connect(f"{web.address.url}/v1", model=name, api_key=web.key, timeout=web.seconds, retries=0, check_images=False)
+        key = web.key or "none"  # else the engine would look for one by itself
+        engine = connect(f"{web.address.url}/v1", model=name, api_key=key, timeout=web.seconds, retries=0, check_images=False)
 
         async def ask(call: Call) -> Reply:
             return await generate(engine, call)  # noqa: B023 - called within this round

@@ -106,11 +106,6 @@ def next_address(target: str, gateway: Address) -> Address | str:
         found = Address.read(target)
     except UserError:
         return "The address behind it cannot be read."
-    if is_local(found.host) and not is_local(gateway.host):
+    if found.is_local and not gateway.is_local:
         return f"Behind it is {target[:200]}, on its own machine: run llava doctor there too."
     return found
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is one of this machine alone."""
-    return host == "localhost" or host.startswith("127.") or host in ("::1", "0.0.0.0")

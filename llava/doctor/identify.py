@@ -76,6 +76,9 @@ def check_let_in(answer: Answer, web: Web, what: Literal["key", "secret"]) -> No
     named = "cluster secret" if what == "secret" else "key"
     if web.key:
         raise Trouble(f"{what}_wrong", f"It does not accept the {named} that was given.")
+    if web.withheld:
+        said = f"It asks for a {named}, and none is shown to an address that only another process tells: give {web.address.url} too."
+        raise Trouble(f"{what}_missing", said)
     raise Trouble(f"{what}_missing", f"It asks for a {named}, and none is given here.")
 
 

@@ -48,11 +48,12 @@ class Answer:
 
 
 class Web:
-    """Connections to one address, with one key. `seconds` is how long a model may take."""
+    """Connections to one address, with one key. `seconds` is how long a model may take; `withheld`: there is a key, which is not shown."""
 
-    def __init__(self, address: Address, key: str | None, seconds: float) -> None:
+    def __init__(self, address: Address, key: str | None, seconds: float, *, withheld: bool = False) -> None:
         self.address = address
         self.key = key
+        self.withheld = withheld
         self.seconds = seconds
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.client = new_client(Deadlines(CONNECT, seconds, seconds, seconds), headers)

@@ -22,7 +22,7 @@ def report_on(build: Build) -> Report:
     async def main() -> Report:
         async with AsyncExitStack() as stack:
             scene = await build(stack)
-            return await examine(scene.url, scene.credentials, model=scene.model, seconds=scene.seconds)
+            return await examine(scene.url, credentials=scene.credentials, model=scene.model, seconds=scene.seconds)
 
     return asyncio.run(main())
 

@@ -11,6 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import llava.doctor.reach
+from llava.cluster.secret import CLUSTER_SECRET
 from llava.doctor import Credentials, Report, Site, examine
 from llava.doctor.address import Address
 from llava.doctor.gateway import next_address
@@ -26,7 +27,7 @@ CHAIN = ["a llava gateway", "a llava controller", "a llava worker"]
 
 
 def looked_at(url: str, credentials: Credentials | None = None, **options: Any) -> Report:
-    return asyncio.run(examine(url, credentials, **options))
+    return asyncio.run(examine(url, credentials=credentials, **options))
 
 
 def said(site: Site, level: str) -> dict[str, str]:
@@ -59,7 +60,7 @@ def test_a_sound_gateway_is_walked_through_to_its_workers() -> None:
 def test_what_stands_behind_is_told_to_keys_with_the_right_for_it_only() -> None:
     async def main(key: str) -> Report:
         async with AsyncExitStack() as stack:
-            return await examine(await chain(stack, secured=True), Credentials(key=key))
+            return await examine(await chain(stack, secured=True), credentials=Credentials(key=key))
 
     assert [site.what for site in asyncio.run(main(KEY)).sites] == CHAIN[:1]
     assert [site.what for site in asyncio.run(main(SECRET)).sites] == CHAIN
@@ -101,6 +102,8 @@ def test_a_wrong_port_is_told_with_the_right_one(monkeypatch: pytest.MonkeyPatch
 
 
 SOUND = [("No", -0.1)]
+ALL = Credentials(KEY, SECRET, "sk-theirs")
+ELSEWHERE = "2130706433"  # a name of this machine that is not known to be its own
 
 
 def test_a_server_of_others_is_examined_as_our_engine_sees_it() -> None:
@@ -143,11 +146,85 @@ def test_no_key_is_shown_to_a_stranger() -> None:
 
     async def main() -> Report:
         async with listening(stranger) as url:
-            return await examine(url, Credentials(KEY, SECRET, "sk-theirs"))
+            return await examine(url, credentials=ALL)
 
     assert [finding.code for finding in asyncio.run(main()).wrong] == ["other_program"]
     assert len(seen) > 2
     assert all(b"authorization" not in headers for headers in seen)
+
+
+def pretender(seen: list[bytes]) -> ASGIApp:
+    """A server that says it is a process of ours with a secret, and keeps what it is shown."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        seen.extend(value for name, value in scope["headers"] if name == b"authorization")
+        headers = [(b"x-request-id", b"req_" + b"0" * 24), (b"content-length", b"16")]
+        await send({"type": "http.response.start", "status": 200 if scope["path"] == "/health" else 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"status": "ok"}'})
+
+    return app
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["told by a gateway", "given by the operator"])
+def test_the_secret_goes_to_no_address_that_only_a_gateway_names(given: bool) -> None:
+    seen: list[bytes] = []
+
+    async def main() -> Report:
+        async with listening(pretender(seen)) as there:
+            elsewhere = there.replace("127.0.0.1", ELSEWHERE)
+            async with gateway(behind=elsewhere.replace("http", "controller")) as front:
+                return await examine(front, *([elsewhere] if given else []), credentials=ALL)
+
+    report = asyncio.run(main())
+    if given:
+        assert set(seen) == {f"Bearer {SECRET}".encode()}
+        assert [finding.code for finding in report.wrong] == ["secret_wrong"]
+    else:
+        assert seen == []
+        assert report.well, report
+        told = said(report.sites[1], "note")["secret_missing"]
+        assert f"give {report.sites[1].url} too. It is not examined from here." in told
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_workers_of_a_controller_that_was_given_are_shown_its_secret(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CLUSTER_SECRET, SECRET)
+
+    async def main() -> Report:
+        async with worker(keys=KEYS) as desk, hub(desk.replace("127.0.0.1", ELSEWHERE), keys=KEYS) as there:
+            elsewhere = there.replace("127.0.0.1", ELSEWHERE)
+            async with gateway(behind=elsewhere.replace("http", "controller")) as front:
+                return await examine(front, *([elsewhere] if given else []), credentials=ALL)
+
+    report = asyncio.run(main())
+    assert report.well, report
+    assert [site.what for site in report.sites] == (CHAIN if given else [CHAIN[0], "a controller or worker of llava"])
+
+
+def test_a_server_that_only_a_gateway_names_gets_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-theirs")
+
+    async def main(url: str) -> Report:
+        async with gateway(behind=url.replace("127.0.0.1", ELSEWHERE)) as front:
+            return await examine(front, credentials=ALL)
+
+    for key in ("sk-theirs", None):
+        with openai_server(Behaviour(key=key, top_logprobs=SOUND)) as server:
+            report = asyncio.run(main(server.url))
+            assert report.well, report
+            assert "sk-theirs" not in str(server.headers)
+    assert report.sites[1].what == "an OpenAI-compatible server"
+    assert said(report.sites[1], "fine")["answers"] == "tiny answers."
+
+
+def test_an_address_that_was_given_is_judged_as_strictly_behind_another_one() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    async def main() -> Report:
+        async with gateway(behind=nobody.replace("http", "controller")) as front:
+            return await examine(front, nobody)
+
+    assert [finding.code for finding in asyncio.run(main()).wrong] == ["refused"]
 
 
 def original(answers: dict[str, Any], stream: bytes = b"") -> ASGIApp:
