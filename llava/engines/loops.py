@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -24,20 +25,21 @@ class PerLoop(Generic[T]):
             raise RuntimeError("closed")
         loop = asyncio.get_running_loop()
         if loop not in self._held:
+            for ended in [other for other in list(self._held) if other.is_closed()]:
+                self._held.pop(ended, None)  # closed without its generators: else one more would be kept for each such loop
             holder = self._hold(loop)
             self._held[loop] = (await anext(holder), holder)
         return self._held[loop][0]
 
     async def close(self) -> None:
-        """Close all of them. May be called from any event loop."""
+        """Close all of them. May be called from any event loop, and by several at once."""
         self._closed = True  # a call that is under way would else open connections that nobody closes
-        here = asyncio.get_running_loop()
-        for loop, (_, holder) in list(self._held.items()):
-            if loop is here:
+        while self._held:
+            loop, (_, holder) = self._held.popitem()
+            if loop is asyncio.get_running_loop():
                 await holder.aclose()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(holder.aclose(), loop))
-        self._held.clear()
+                await _closed_in(loop, holder)
 
     async def _hold(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[T, None]:
         # A generator, because a loop closes its open generators when it ends (asyncio.run does).
@@ -47,3 +49,20 @@ class PerLoop(Generic[T]):
         finally:
             self._held.pop(loop, None)
             await self._close(thing)
+
+
+async def _closed_in(loop: asyncio.AbstractEventLoop, holder: AsyncGenerator[T, None]) -> None:
+    """Close in another thread's loop. Where that loop ends meanwhile, it does so itself, or nobody can: it is not waited for."""
+
+    async def closing() -> None:
+        with suppress(RuntimeError):  # the loop ends, and is closing it just now
+            await holder.aclose()
+
+    work = closing()
+    try:
+        done = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:  # it has been closed since we looked
+        work.close()
+        return
+    while loop.is_running() and not done.done():  # noqa: ASYNC110 - a loop that stops sets no event
+        await asyncio.sleep(0.002)
