@@ -9,7 +9,7 @@ from llava.chat import Call, Chat, Reply
 from llava.engines import connect, generate
 from llava.errors import EngineClosed, UserError
 from tests.factories import until
-from tests.openai_server import OpenAIServer, openai_server
+from tests.openai_server import OpenAIServer, error, openai_server
 
 QUESTION = Call("answer", Chat.ask("What is this?"))
 
@@ -54,6 +54,45 @@ def test_a_closed_engine_refuses_and_ends_what_runs(server: OpenAIServer) -> Non
             await running
         with pytest.raises(EngineClosed):
             await generate(engine, QUESTION)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_a_call_that_waits_for_its_next_try(server: OpenAIServer) -> None:
+    server.behaviour.fail = {-1: (429, error("no"))}
+    server.behaviour.refusing = {"retry-after": "50"}
+
+    async def main() -> None:
+        engine = connect(server.url, model="tiny")
+        running = asyncio.create_task(generate(engine, QUESTION))
+        await until(lambda: server.requests)
+        await asyncio.sleep(0.1)  # the refusal arrives
+        await engine.close()
+        done, _ = await asyncio.wait([running], timeout=20)
+        assert done == {running}
+        assert isinstance(running.exception(), EngineClosed)
+
+    asyncio.run(main())
+    assert len(server.requests) == 1
+
+
+def test_closing_ends_a_call_that_waits_for_the_first_byte() -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            asked.set()
+            await reader.read()  # until the other end has gone
+            writer.close()
+
+        async with await asyncio.start_server(silent, "127.0.0.1") as listening:
+            engine = connect(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", model="tiny")
+            running = asyncio.create_task(generate(engine, QUESTION))
+            await asked.wait()
+            await engine.close()
+            with pytest.raises(EngineClosed):
+                await asyncio.wait_for(running, 20)
 
     asyncio.run(main())
 

@@ -10,9 +10,9 @@ import json
 import random
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -52,6 +52,18 @@ class Refused(Exception):
         self.code, self.type, self.param = detail.get("code"), detail.get("type"), detail.get("param")
 
 
+class Connections(NamedTuple):
+    """Of one event loop: its client, and what is set when it closes."""
+
+    client: httpx2.AsyncClient
+    closing: asyncio.Event
+
+    async def close(self) -> None:
+        """End what is under way, and what waits for its next try."""
+        self.closing.set()
+        await self.client.aclose()
+
+
 class Server:
     """The server at `base_url`. Seconds: `timeout` without a byte, `connect_timeout` to connect.
 
@@ -69,7 +81,7 @@ class Server:
         self._seconds = timeout
         self._timeout = httpx2.Timeout(timeout, connect=connect_timeout)
         self._retries = retries
-        self._clients = PerLoop(self._new_client, lambda client: client.aclose())
+        self._connections = PerLoop(lambda: Connections(self._new_client(), asyncio.Event()), Connections.close)
 
     async def models(self) -> list[str]:
         """The names that it lists; raises what `chat` raises."""
@@ -120,7 +132,7 @@ class Server:
 
     async def close(self) -> None:
         """Close the connections. May be called from any event loop."""
-        await self._clients.close()
+        await self._connections.close()
 
     def _new_client(self) -> httpx2.AsyncClient:
         headers = {"authorization": f"Bearer {self._key}", "accept": "application/json", "user-agent": f"llava/{__version__}"}
@@ -147,11 +159,18 @@ class Server:
                     failure.tried_again = taken > 0
                     raise failure from error
                 seconds = None
-            await asyncio.sleep(min(0.5 * 2**taken, 8.0) * random.uniform(0.75, 1.0) if seconds is None else seconds)
+            await self._pause(min(0.5 * 2**taken, 8.0) * random.uniform(0.75, 1.0) if seconds is None else seconds)
             taken += 1
 
+    async def _pause(self, seconds: float) -> None:
+        """So long, or until the connections are closed: the next try says that they are."""
+        connections = await self._connections.get()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await connections.closing.wait()
+
     async def _send(self, method: str, path: str, body: bytes | None) -> httpx2.Response:
-        client = await self._clients.get()
+        client = (await self._connections.get()).client
         headers = None if body is None else {"content-type": "application/json"}
         response = await client.send(client.build_request(method, self._base_url + path, content=body, headers=headers), stream=True)
         if response.is_success:
