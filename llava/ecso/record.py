@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import llava.errors
-from llava.chat import Call, Chat, Image, Message, Reply, Sampling, Token
+from llava.chat import Call, Chat, FinishReason, Image, Message, Reply, Sampling, Token
 from llava.ecso.defences import Method
 from llava.ecso.policy import Policy
 from llava.ecso.prompts import Prompts
-from llava.ecso.steps import Outcome
+from llava.ecso.steps import Outcome, Released
 from llava.ecso.trace import Step, Trace
 from llava.ecso.verdict import Verdict
 from llava.errors import ContextTooLong, ImageError, LlavaError, UserError
@@ -24,7 +25,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 FORMAT = 1
+MOST = 2**53  # no number of a trace is larger; what is may be no float either, and cannot be shown
 Json = dict[str, Any]
+
+# The types that a record may have where nothing behind it checks them. A record may come from anywhere, and is printed and drawn.
+_NUMBER, _NONE = (int, float), type(None)
+_TRACE = {"engine": (str,), "given": (str, _NONE), "harmful": (bool, _NONE), "steps": (list,)}
+_STEP = {"step": (str,), "top_logprobs": (int,), "sought": (list,), "seconds": _NUMBER, "edited": (bool,)}
+_REPLY = {
+    "text": (str,),
+    "prompt_tokens": (int, _NONE),
+    "completion_tokens": (int, _NONE),
+    "first_logprobs": (dict, _NONE),
+    "seconds": _NUMBER,
+}
+_VERDICT = {"harmful": (bool,), "p_harmful": (*_NUMBER, _NONE), "reason": (str,), "open": (bool,)}
+_ERROR = {"kind": (str,), "text": (str,)}
 
 
 class KnownByHash(Image):
@@ -86,11 +102,11 @@ def from_dict(data: Mapping[str, Any]) -> Trace:
 
 
 def _trace(data: Mapping[str, Any]) -> Trace:
-    images = {
-        sha: Image.reopen(i["data_url"], sha) if "data_url" in i else KnownByHash(sha, tuple(i["size"]))
-        for sha, i in data["images"].items()
-    }
+    _check(data, _TRACE)
+    images = {sha: Image.reopen(i["data_url"], sha) if "data_url" in i else _known(sha, i["size"]) for sha, i in data["images"].items()}
     released = data["released"]
+    if released and not (released in get_args(Released) and isinstance(data["answer"], str)):
+        raise ValueError("released")
     return Trace(
         ask=_chat(data["chat"], images) if data["chat"] else None,
         method=_method(data["method"]),
@@ -100,6 +116,22 @@ def _trace(data: Mapping[str, Any]) -> Trace:
         given=data["given"],
         error=_error(data["error"]) if data["error"] else None,
     )
+
+
+def _check(data: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+    for name, allowed in types.items():
+        value = data.get(name)
+        if name in data and type(value) not in allowed:  # a truth is no number here
+            raise TypeError(name)
+        if type(value) is int and abs(value) > MOST:
+            raise ValueError(name)
+
+
+def _known(sha256: str, size: Any) -> KnownByHash:
+    width, height = size
+    if not re.fullmatch("[0-9a-f]{64}", sha256) or not all(type(side) is int and 0 < side < MOST for side in (width, height)):
+        raise ValueError("images")
+    return KnownByHash(sha256, (width, height))
 
 
 def _all_images(trace: Trace) -> list[Image]:
@@ -138,9 +170,15 @@ def _step(step: Step) -> Json:
 
 
 def _step_back(data: Json, images: Mapping[str, Image]) -> Step:
+    _check(data, _STEP)
     call = Call(data["step"], _chat(data["chat"], images), _sampling(data["sampling"]), data["top_logprobs"], tuple(data.get("sought", ())))
+    _check(data["reply"], _REPLY)
+    if data["reply"]["finish_reason"] not in get_args(FinishReason):
+        raise ValueError("finish_reason")
+    _check(data["reply"].get("first_logprobs") or {}, dict.fromkeys(data["reply"].get("first_logprobs") or {}, _NUMBER))
     tokens = data["reply"].get("tokens")
     reply = Reply(**data["reply"] | {"tokens": None if tokens is None else tuple(map(Token.of_row, tokens))})
+    _check(data["verdict"] or {}, _VERDICT)
     verdict = Verdict(**data["verdict"]) if data["verdict"] else None
     return Step(call, reply, data["seconds"], verdict, data.get("edited", False))
 
@@ -155,6 +193,7 @@ def _method(data: Json) -> Method:
 
 
 def _error(data: Json) -> Exception:
+    _check(data, _ERROR)
     kind = getattr(llava.errors, data["kind"], None)
     known = kind if isinstance(kind, type) and issubclass(kind, LlavaError) else LlavaError
     if known is not ContextTooLong:

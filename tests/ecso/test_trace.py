@@ -125,6 +125,51 @@ def test_damaged_records_are_refused_with_a_sentence(damage: dict[str, object]) 
         Trace.from_dict({**traced(HARMFUL).to_dict(), **damage})
 
 
+FORGED: list[tuple[tuple[str | int, ...], Any]] = [
+    (("engine",), "no text"),
+    (("given",), 7),
+    (("answer",), None),
+    (("released",), "draught"),
+    (("harmful",), "maybe"),
+    (("steps", 0, "step"), 7),
+    (("steps", 0, "seconds"), "</small><script>alert(1)</script>"),
+    (("steps", 0, "seconds"), 10**400),
+    (("steps", 0, "edited"), "yes"),
+    (("steps", 0, "top_logprobs"), True),
+    (("steps", 0, "reply", "text"), 5),
+    (("steps", 0, "reply", "finish_reason"), "later"),
+    (("steps", 0, "reply", "first_logprobs"), {"Yes": "often"}),
+    (("steps", 1, "verdict", "p_harmful"), "<b>"),
+    (("steps", 1, "verdict", "reason"), None),
+]
+
+
+@pytest.mark.parametrize(("where", "value"), FORGED, ids=[" ".join(map(str, where)) for where, _ in FORGED])
+def test_a_record_whose_values_are_of_another_kind_is_refused_before_it_is_shown(where: tuple[str | int, ...], value: Any) -> None:
+    record = json.loads(json.dumps(traced(HARMFUL).to_dict()))
+    part = record
+    for name in where[:-1]:
+        part = part[name]
+    part[where[-1]] = [value] if value == "no text" else value
+    with pytest.raises(UserError, match="The trace is damaged"):
+        Trace.from_dict(record)
+
+
+@pytest.mark.parametrize("size", [[HOSTILE, 6], [8], [8, 6, 3], [8, 0], [True, 6], [8.0, 6], [10**400, 6], "86", 5, None])
+def test_a_size_in_a_record_is_two_whole_numbers_or_it_could_bring_a_script_into_a_notebook(size: Any) -> None:
+    record = json.loads(json.dumps(traced(HARMFUL).to_dict()))
+    (image,) = record["images"].values()
+    image["size"] = size
+    with pytest.raises(UserError, match="The trace is damaged"):
+        Trace.from_dict(record)
+
+
+def test_an_image_of_a_record_is_named_by_its_hash_and_nothing_else() -> None:
+    text = json.dumps(traced(HARMFUL).to_dict())
+    with pytest.raises(UserError, match="The trace is damaged"):
+        Trace.from_dict(json.loads(text.replace(PICTURES[0].sha256, "../" * 9)))
+
+
 @pytest.mark.parametrize("other", [{}, [], None, "a trace", 5])
 def test_what_is_no_record_at_all_is_refused_too(other: Any) -> None:
     with pytest.raises(UserError, match="no trace"):
