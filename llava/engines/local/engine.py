@@ -102,6 +102,8 @@ class LocalEngine:
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """The model's answer, token by token; see `Engine.stream`."""
+        if not (self._thread.is_alive() or self._inbox.closed):
+            raise EngineClosed("This engine was opened in another process, of which this one is a fork: open a new one here.")
         with self._inbox.place():
             try:
                 preparing = asyncio.get_running_loop().run_in_executor(self._preparing, self._prepare, call)
@@ -134,7 +136,8 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Fail what waits or runs with `EngineClosed` and wait for the model thread to end (within one step)."""
-        self._inbox.close()
+        if self._thread.is_alive():
+            self._inbox.close()
         self._preparing.shutdown(wait=False)
         # Not `join` in an executor's thread: at exit there is no executor any more.
         while self._thread.is_alive():  # noqa: ASYNC110
@@ -161,7 +164,8 @@ def _check(**values: tuple[int | None, int]) -> None:
 
 
 def _stop(inbox: Inbox[Any], preparing: ThreadPoolExecutor, thread: threading.Thread) -> None:
-    inbox.close()
+    if thread.is_alive():  # else it is closed, or another process's, of which this one is a fork: a lock may have come along locked
+        inbox.close()
     preparing.shutdown(wait=False)
     if thread is not threading.current_thread():
         thread.join()

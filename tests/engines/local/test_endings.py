@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -173,4 +174,33 @@ print(asyncio.run(generate(engine, Call("answer", Chat.ask("q"), Sampling(max_to
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.strip() == "3"
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork there")
+def test_in_a_forked_process_an_engine_says_so_instead_of_waiting_for_ever_and_stays_good_in_its_own(tiny_llava: Path) -> None:
+    program = f"""
+import asyncio, os
+from llava.chat import Call, Chat, Sampling
+from llava.engines import connect, generate
+from llava.errors import EngineClosed
+engine = connect({str(tiny_llava)!r})
+ask = lambda: asyncio.run(generate(engine, Call("answer", Chat.ask("q"), Sampling(max_tokens=3))))
+ask()
+child = os.fork()
+if child == 0:
+    try:
+        ask()
+    except EngineClosed as error:
+        print(error, flush=True)
+    asyncio.run(engine.close())
+else:
+    status = os.waitpid(child, 0)[1]
+    print(status, ask().completion_tokens)
+"""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout.splitlines() == [
+        "This engine was opened in another process, of which this one is a fork: open a new one here.",
+        "0 3",
+    ]
     assert "Traceback" not in found.stderr
