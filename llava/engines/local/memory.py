@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import OrderedDict
@@ -48,9 +49,15 @@ def _physical_bytes() -> list[int]:
     return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if "SC_PHYS_PAGES" in known else []
 
 
+def enough(size: int) -> str:
+    """The GiB of so many bytes in four digits, rounded up: who gives that many has enough."""
+    step = 10.0 ** (math.floor(math.log10(size / GIB)) - 3)
+    return f"{math.ceil(size / GIB / step) * step:.4g}"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a failure of torch says that memory has run out."""
-    said_by_cpu = isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    said_by_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return said_by_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 

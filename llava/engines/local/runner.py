@@ -16,7 +16,7 @@ from llava.engines.local.answer import Answer
 from llava.engines.local.cores import cores_for
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
-from llava.engines.local.memory import GIB, Stats
+from llava.engines.local.memory import GIB, Stats, enough
 from llava.engines.local.packed import joined, packs
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
@@ -41,9 +41,10 @@ def fits(loaded: Loaded) -> bool:
     text = model.config.get_text_config(decoder=True)
     window = getattr(text, "sliding_window", None)
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
+    sees = isinstance(model, LlavaForConditionalGeneration)
     return (
         text.model_type in FAMILIES
-        and (isinstance(model, LlavaForConditionalGeneration) or model.config is text)
+        and (loaded.template is not None if sees else model.config is text)  # of another template it is not known where images stand
         and (window is None or window >= loaded.context_len)
         and rope in _FIXED_ROPE
         and text._attn_implementation in ("sdpa", "eager")
@@ -90,7 +91,7 @@ class SlotRunner:
         if least > self._budget:
             raise UserError(
                 f"The call needs {answer.positions} positions of KV cache and kv_cache_gb is {self._budget / GIB:.4g}: "
-                f"give at least {least / GIB:.4g}, or lower max_tokens."
+                f"give at least {enough(least)}, or lower max_tokens."
             )
         if self.prefixes.blocked(answer.prompt):
             return Admission.BLOCKED
