@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from llava.errors import UserError
 from llava.image import Image
@@ -18,6 +18,7 @@ __all__ = ["Call", "Chat", "Delta", "Image", "Message", "Reply", "Sampling", "To
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
 MAX_TOP_LOGPROBS = 20  # the most that OpenAI's protocol gives
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,8 @@ class Message:
             raise UserError(f"Unknown role {self.role!r}: use system, user or assistant.")
         if not isinstance(self.text, str):
             raise UserError(f"A message's text is a string, not {type(self.text).__name__}.")
-        object.__setattr__(self, "images", tuple(self.images))
-        if not all(isinstance(image, Image) for image in self.images):
-            raise UserError("A message's images are Image objects: make them with Image.open(...).")
+        said = "A message's images are Image objects in a list: [Image.open(...)]."
+        object.__setattr__(self, "images", _several(self.images, Image, said))
         if self.images and self.role != "user":
             raise UserError(f"Only user messages carry images, not {self.role} messages.")
 
@@ -51,9 +51,8 @@ class Chat:
     messages: tuple[Message, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "messages", tuple(self.messages))
-        if not all(isinstance(message, Message) for message in self.messages):
-            raise UserError('A chat is made of Message objects: Chat((Message("user", "..."),)).')
+        said = 'A chat is made of Message objects in a list: Chat([Message("user", "...")]).'
+        object.__setattr__(self, "messages", _several(self.messages, Message, said))
         turns = [m.role for m in self.messages]
         if turns and turns[0] == "system":
             turns = turns[1:]
@@ -66,7 +65,7 @@ class Chat:
     @classmethod
     def ask(cls, question: str, images: Iterable[Image] = ()) -> Chat:
         """A single-turn chat."""
-        return cls((Message("user", question, tuple(images)),))
+        return cls((Message("user", question, images),))  # type: ignore[arg-type]  # which makes a tuple of them
 
     @property
     def question(self) -> str:
@@ -125,12 +124,22 @@ def _is(value: object, *types: type) -> bool:
     return isinstance(value, types) and not isinstance(value, bool)
 
 
+def _several(values: object, kind: type[T], said: str) -> tuple[T, ...]:
+    """`values` as a tuple; raises `UserError` with what is `said` where they are not several things of that kind."""
+    found = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (None,)
+    if not all(isinstance(value, kind) for value in found):
+        raise UserError(said)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One thing to ask a model. `step` names its place in the method ("answer", "check", "caption", "regenerate", ...).
 
     `top_logprobs`: how many first-token alternatives the caller would like (0: none); engines without them give None. `sought`: the only
     beginnings of a reply that matter to the caller (see `settled`; none: all of it does); engines may leave the rest of others unsaid.
+    `whole`: the caller does nothing with pieces, so that engines may gather them: a wish about the way, and no part of what is asked.
+    Raises `UserError` for values of a wrong type.
     """
 
     step: str
@@ -138,12 +147,26 @@ class Call:
     sampling: Sampling = field(default_factory=Sampling)
     top_logprobs: int = 0
     sought: tuple[str, ...] = ()
+    whole: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.step, str) or not self.step:
+            raise UserError('A call names its step: Call("answer", chat).')
+        if not isinstance(self.chat, Chat):
+            raise UserError(f'A call asks a Chat, not {type(self.chat).__name__}: Chat.ask("What is this?", [image]) makes one.')
+        if not isinstance(self.sampling, Sampling):
+            raise UserError(f"A call's sampling is a Sampling, not {type(self.sampling).__name__}: Sampling(max_tokens=64) makes one.")
+        if not _is(self.top_logprobs, int) or self.top_logprobs < 0:
+            raise UserError(f"top_logprobs is {self.top_logprobs!r}: give a whole number, at least 0.")
+        object.__setattr__(self, "sought", _several(self.sought, str, "What a call seeks are texts in a list."))
 
     def settled(self, text: str) -> bool:
         """Whether a reply that begins with `text` begins with nothing that is sought, however it goes on; case and white space before
         it do not count."""
+        if not self.sought:  # asked after every token
+            return False
         said = text.lstrip().casefold()
-        return bool(self.sought) and not any(said.startswith(word) or word.startswith(said) for word in map(str.casefold, self.sought))
+        return not any(said.startswith(word) or word.startswith(said) for word in map(str.casefold, self.sought))
 
 
 @dataclass(frozen=True, slots=True)

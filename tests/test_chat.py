@@ -54,7 +54,10 @@ def test_an_earlier_turn_may_be_an_image_alone() -> None:
         (("human", "x"), "Unknown role 'human'"),
         (("user", None), "text is a string, not NoneType"),
         (("user", b"x"), "text is a string, not bytes"),
-        (("user", "x", ("picture.png",)), r"make them with Image.open"),
+        (("user", "x", ("picture.png",)), r"Image objects in a list: \[Image\.open"),
+        (("user", "x", RED), r"Image objects in a list"),
+        (("user", "x", "picture.png"), r"Image objects in a list"),
+        (("user", "x", None), r"Image objects in a list"),
         (("assistant", "x", (RED,)), "Only user messages carry images"),
         (("system", "x", (RED,)), "Only user messages carry images"),
     ],
@@ -64,9 +67,42 @@ def test_a_message_that_is_none_is_refused(arguments: tuple[Any, ...], said: str
         Message(*arguments)
 
 
-def test_a_chat_of_anything_but_messages_is_refused() -> None:
-    with pytest.raises(UserError, match="made of Message objects"):
-        Chat(({"role": "user", "content": "x"},))  # type: ignore[arg-type]
+@pytest.mark.parametrize("messages", [({"role": "user", "content": "x"},), USER, "what is it?", None])
+def test_a_chat_of_anything_but_messages_is_refused(messages: Any) -> None:
+    with pytest.raises(UserError, match="made of Message objects in a list"):
+        Chat(messages)
+
+
+@pytest.mark.parametrize("images", [RED, None, "picture.png", ["picture.png"]])
+def test_a_question_about_what_is_no_list_of_images_is_refused(images: Any) -> None:
+    with pytest.raises(UserError, match="Image objects in a list"):
+        Chat.ask("what is it?", images)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"step": ""}, "A call names its step"),
+        ({"step": None}, "A call names its step"),
+        ({"chat": "what is it?"}, r"A call asks a Chat, not str: Chat\.ask"),
+        ({"sampling": {"max_tokens": 3}}, "sampling is a Sampling, not dict"),
+        ({"top_logprobs": -1}, "top_logprobs is -1: give a whole number, at least 0"),
+        ({"top_logprobs": True}, "top_logprobs is True"),
+        ({"top_logprobs": "5"}, "top_logprobs is '5'"),
+        ({"sought": "yes"}, "seeks are texts in a list"),
+        ({"sought": (1,)}, "seeks are texts in a list"),
+    ],
+)
+def test_a_call_of_wrong_values_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Call(**{"step": "answer", "chat": Chat((USER,)), **values})
+
+
+def test_a_reply_is_settled_when_it_can_begin_with_nothing_that_is_sought() -> None:
+    call = Call("check", Chat((USER,)), sought=("yes", "No."))
+    assert not any(call.settled(text) for text in ("", " ", " Y", "YES", "yes, it is", "no", "No.", "no. It"))
+    assert all(call.settled(text) for text in ("I", "yep", "now", " nope"))
+    assert not Call("check", Chat((USER,))).settled("anything")
 
 
 def test_lists_become_tuples_so_that_chats_are_hashable() -> None:
