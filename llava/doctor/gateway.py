@@ -22,6 +22,8 @@ async def look_at_gateway(site: Site, web: Web, model: str | None) -> str | None
     """Examine it; returns the target of its engine, where it tells that. Raises `Trouble`."""
     listed = await web.get("/v1/models")
     check_let_in(listed, web, "key")
+    if listed.code == "model_loading":
+        raise Trouble("loading", "It lives, and its model is still being loaded.")
     site.fine("key", "The key is accepted." if web.key else "It asks for no key on this machine.")
     await check_version(site, web)
     if (await web.get("/ready")).status == 200:

@@ -29,6 +29,7 @@ FAULTS: dict[str, str] = {
     "secret_missing": "Set LLAVA_CLUSTER_SECRET here to the text that controller and workers have, or give --secret.",
     "secret_wrong": "Set LLAVA_CLUSTER_SECRET to the same text everywhere: for controller, workers, gateway, and here.",
     # inside
+    "loading": "Wait for it, and look at its log: it waits for a server behind, or reads a checkpoint; when that fails, the process ends.",
     "not_ready": "Its log says what failed; what stands behind it is examined next, where it can be.",
     "no_models": "Load a model there, or give --model NAME where a server lists none before one is used.",
     "no_worker": "Start one: python -m llava.serve.model_worker --controller <this address> --worker <its own address> "

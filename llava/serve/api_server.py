@@ -24,7 +24,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from llava.serve.gateway.remote import Remote
 from llava.serve.gateway.routes import ADMIN, check_fetching, create_app
 from llava.serve.gateway.service import STEP, Config, Service
 from llava.serve.limits import Caps
+from llava.serve.opening import opened
 from llava.serve.security import Keys, Rules
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     start_log()
     with closing(checked(options)) as ready:
-        # A model of this process is loaded here and not in the event loop, so that Ctrl-C ends it at once.
-        engines = None if is_server(options.engine) else own_engine(options)
+        engines = None
+        if not is_server(options.engine):  # its model is loaded here and not in the event loop, so that Ctrl-C ends it at once
+            log.info("loading %s", options.engine)
+            with ready.opened():
+                engines = own_engine(options)
         asyncio.run(serve_gateway(options, ready, engines))
     return 0
 
@@ -112,6 +116,10 @@ class Checked:
     caps: Caps
     audit: AuditLog | None
     listener: socket.socket
+
+    def opened(self) -> AbstractContextManager[None]:
+        """The port answers, that the model is not there yet."""
+        return opened(self.listener, self.rules, self.caps)
 
     def close(self) -> None:
         """Let go of both."""
@@ -136,7 +144,9 @@ def checked(options: argparse.Namespace) -> Checked:
 async def serve_gateway(options: argparse.Namespace, ready: Checked, engines: dict[str, Engine] | None = None) -> None:
     """Connect to the model, unless its `engines` are there, and serve until told to stop, by a signal or by being cancelled; raises what
     `open_engines` raises, and `EngineError` when a model in this process has failed for good."""
-    engines = engines or await open_engines(options)
+    if engines is None:
+        with ready.opened():
+            engines = await open_engines(options)
     # Told to operators only, and never with a user:password part.
     behind = None if options.allow_anonymous else re.sub("//[^/]*@", "//", options.engine)
     config = replace(ready.config, behind=behind, model_here=not is_server(options.engine))

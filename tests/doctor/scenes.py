@@ -23,8 +23,10 @@ from llava.engines.base import Engine
 from llava.engines.scripted import Line
 from llava.errors import EngineError, UserError
 from llava.serve import controller, model_worker
+from llava.serve.app import listen
 from llava.serve.gateway.routes import ADMIN, create_app
 from llava.serve.gateway.service import Config, Service
+from llava.serve.opening import opened
 from llava.serve.registry import Registry
 from llava.serve.security import Keys, Right, Rules
 from llava.serve.worker import Bounds, Worker
@@ -173,6 +175,13 @@ async def misdated() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def loading() -> AsyncIterator[str]:
+    """A gateway whose model is not there yet."""
+    with listen("127.0.0.1", 0) as listener, opened(listener, Rules(Keys(), ADMIN)):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@asynccontextmanager
 async def full() -> AsyncIterator[str]:
     """A worker with one place, which is taken."""
     async with worker(lambda _: "word " * 10_000, bounds=Bounds(running=1, waiting=0), delay=0.05) as url, httpx2.AsyncClient() as client:
@@ -245,6 +254,7 @@ SCENES: dict[str, Build] = {
     "key_wrong": at(lambda: gateway(keys=KEYS), credentials=Credentials(key=WRONG, secret=SECRET)),
     "secret_missing": at(lambda: worker(keys=KEYS), credentials=Credentials(key=KEY)),
     "secret_wrong": at(lambda: hub(keys=KEYS), credentials=Credentials(secret=WRONG)),
+    "loading": at(loading),
     "not_ready": at(lambda: gateway(failing_self_test, Config())),
     "no_models": no_models,
     "no_worker": at(hub),
