@@ -132,7 +132,6 @@ def test_an_unknown_model_no_worker_and_no_controller_are_three_errors() -> None
 def test_a_worker_that_is_gone_is_told_to_the_controller_and_one_that_failed_is_not() -> None:
     async def main() -> None:
         silent, broken, full = raw_server(b"", pause=2), raw_server(status=500), raw_server(status=429)
-        silent, broken, full = raw_server(b"", pause=2), raw_server(status=500), raw_server(status=429)
         for app, suspected in ((None, True), (silent, True), (broken, False), (full, False)):
             async with listening(app or raw_server()) as bad, cluster(ScriptedEngine(lambda _: "A cat.")) as found:
                 dead = bad if app else "http://127.0.0.1:9"
