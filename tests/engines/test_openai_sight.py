@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,16 @@ def test_every_token_is_told_with_its_bytes_and_alternatives(server: OpenAIServe
     assert reply.tokens is not None
     assert [(t.text, t.raw) for t in reply.tokens] == [("Hi", b"Hi"), (" ", None), ("\\xe6\\xbc", b"\xe6\xbc"), ("\\xa2", b"\xa2")]
     assert [(t.text, t.logprob) for t in reply.tokens[0].top] == [("Hi", -0.1), ("Ho", -9999.0)]
+
+
+def test_of_the_first_token_and_of_all_tokens_a_reply_tells_what_was_wanted_of_each(server: OpenAIServer) -> None:
+    server.behaviour.tokens = [[entry("x", top_logprobs=[entry("x"), entry("y", -2.0), entry("z", -3.0)])]] * 3
+    both = run(connect(server.url), replace(telling(1), top_logprobs=3))
+    assert server.requests[0]["top_logprobs"] == 3
+    assert both.tokens is not None
+    assert [len(token.top) for token in both.tokens] == [1, 1, 1]
+    assert both.first_logprobs == {"x": -0.1, "y": -2.0, "z": -3.0}
+    assert run(connect(server.url), telling(1)).first_logprobs is None
 
 
 def test_no_alternatives_may_be_wanted(server: OpenAIServer) -> None:

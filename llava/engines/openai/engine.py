@@ -15,11 +15,12 @@ import os
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 
-from llava.chat import Call, Chat, Delta, Sampling
+from llava.chat import Call, Chat, Delta, Reply, Sampling
 from llava.engines.openai.request import explain, refused, to_request
 from llava.engines.openai.server import Refused, Server
 from llava.engines.openai.sight import Sight
@@ -109,7 +110,7 @@ class OpenAIEngine:
             raise
         if not answer.finished:
             raise EngineError(f"The server at {self._address} ended its answer early.")
-        yield Delta(reply=answer.reply(time.monotonic() - start))
+        yield Delta(reply=_as_wanted(answer.reply(time.monotonic() - start), call))
 
     async def models(self) -> list[str]:
         """The names that the server lists; raises what `stream` raises."""
@@ -186,6 +187,15 @@ class OpenAIEngine:
         except (Refused, LlavaError):
             return Misconfigured(f"There is no OpenAI-compatible API at {self._address}: its address usually ends in /v1.")
         return Misconfigured(f"The server at {self._address} has no model {self._model!r}; it lists {_names(served)}.")
+
+
+def _as_wanted(reply: Reply, call: Call) -> Reply:
+    """A server is asked once, for alternatives of the first token and of all: of each, what the call wants."""
+    first = reply.first_logprobs if call.top_logprobs else None
+    if reply.tokens is None:
+        return replace(reply, first_logprobs=first)
+    tokens = (replace(token, top=token.top[: call.sampling.logprobs]) for token in reply.tokens)
+    return replace(reply, first_logprobs=first, tokens=tuple(tokens))
 
 
 def _encoded(model: str, call: Call, left_out: Collection[str]) -> tuple[Collection[str], bytes]:
