@@ -14,7 +14,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -44,10 +44,10 @@ GRACE = 15.0  # seconds that open streams get to end after SIGTERM
 
 
 def new_app(
-    rules: Rules, caps: Caps | None = None, *, raw: frozenset[str] = frozenset(), inner: Sequence[Middleware] = (), **fastapi: Any
+    rules: Rules, caps: Caps | None = None, *, raw: Mapping[str, int] | None = None, inner: Sequence[Middleware] = (), **fastapi: Any
 ) -> FastAPI:
-    """An application without routes, pages or schema. `raw`: paths that take bytes; `inner`: layers behind ours; `fastapi`: options of
-    FastAPI."""
+    """An application without routes, pages or schema. `raw`: paths that take bytes, and at most how many; `inner`: layers behind ours;
+    `fastapi`: options of FastAPI."""
     layers = [Middleware(Edge), Middleware(Gate, rules=rules), Middleware(Limits, caps=caps, raw=raw), *inner]
     quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
     quiet["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}  # it would tell peers' addresses

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -28,7 +29,11 @@ SMALL = 16 * 1024  # bytes of a body that is parsed where it arrives; a larger o
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bounds of one request: bytes, counts, seconds; `together`: bytes of all bodies that are read or being answered."""
+    """Bounds of one request: bytes, counts, seconds; `together`: bytes of all bodies that are read or being answered.
+
+    Of these one visitor may hold as many as are left free: alone half of them, and less the more others hold, so that there is always
+    room for whoever comes next.
+    """
 
     body: int = 20 * MIB
     together: int = 2048 * MIB
@@ -41,53 +46,61 @@ class Caps:
 
 
 class Limits:
-    """ASGI layer: the parsed body is in `scope["state"]["json"]`, None where the request has none. Paths in `raw` take bytes of any kind,
-    which are in `scope["state"]["raw"]`."""
+    """ASGI layer: the parsed body is in `scope["state"]["json"]`, None where the request has none, and its `size` beside it. Paths in `raw`
+    take bytes of any kind, at most so many, which are in `scope["state"]["raw"]`."""
 
-    def __init__(self, app: ASGIApp, caps: Caps | None = None, raw: frozenset[str] = frozenset()) -> None:
+    def __init__(self, app: ASGIApp, caps: Caps | None = None, raw: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._caps = caps or Caps()
-        self._raw = raw
-        self._held = 0
+        self._raw = {path: replace(self._caps, body=most) for path, most in (raw or {}).items()}
+        self._held, self._parts = 0, Counter[str | None]()  # bytes: of all, of each visitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._share() as take:
+        state = scope.setdefault("state", {})
+        with self._share(state.get("visitor")) as take:
             try:
                 is_raw = scope["path"] in self._raw
-                _check_headers(scope, self._caps, _BYTES if is_raw else _JSON)
+                caps = self._raw.get(scope["path"], self._caps)
+                _check_headers(scope, caps, _BYTES if is_raw else _JSON)
                 try:
-                    raw = await asyncio.wait_for(_read(receive, self._caps, take), self._caps.body_seconds)
+                    raw = await asyncio.wait_for(_read(receive, caps, take), caps.body_seconds)
                 except TimeoutError:
                     raise Refusal(408, "The body did not arrive in time.", code="timeout", headers=_CLOSE) from None
                 if raw is None:
                     return  # the client has left
-                found = await _parsed(raw, self._caps) if raw and not is_raw else None
-                scope.setdefault("state", {}).update(json=found, raw=raw if is_raw else b"")
+                found = await _parsed(raw, caps) if raw and not is_raw else None
+                state.update(json=found, raw=raw if is_raw else b"", size=len(raw))
             except Refusal as refusal:
                 await refusal.send(send)
                 return
             await self._app(scope, _replay(raw, receive), send)
 
     @contextmanager
-    def _share(self) -> Iterator[Take]:
-        """Counts what one request holds, for as long as it lasts; taking more than all may hold together raises `Refusal` (429)."""
+    def _share(self, visitor: str | None) -> Iterator[Take]:
+        """Counts what one request holds, for as long as it lasts; taking more than all, or its visitor, may hold raises `Refusal` (429)."""
         taken = 0
 
         def take(size: int) -> None:
             nonlocal taken
-            if self._held + size > self._caps.together:
-                said = "All bodies together are too large just now: try again in a moment."
-                raise Refusal(429, said, code="overloaded", headers=_CLOSE)
+            free = self._caps.together - self._held - size
+            if free < 0:
+                raise _full("All bodies together are too large just now: try again in a moment.")
+            if visitor is not None and self._parts[visitor] + size > free:
+                raise _full("All bodies from here together are too large just now: try again when one has its answer.")
             taken += size
             self._held += size
+            self._parts[visitor] += size
 
         try:
             yield take
         finally:
             self._held -= taken
+            self._parts[visitor] -= taken
+            if not self._parts[visitor]:
+                del self._parts[visitor]
 
 
 def body(request: Request) -> dict[str, Any]:
@@ -197,6 +210,10 @@ def _check_type(scope: Scope, wanted: bytes) -> None:
         what = "JSON" if wanted == _JSON else "bytes"
         said = f"Bodies are {what}: send content-type: {wanted.decode()}."
         raise Refusal(415, said, code="unsupported_media_type", headers=_CLOSE)
+
+
+def _full(said: str) -> Refusal:
+    return Refusal(429, said, code="overloaded", headers=_CLOSE)
 
 
 def _too_large(caps: Caps) -> Refusal:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llava.cluster.hosts import is_loopback
+from llava.cluster.hosts import is_loopback, network
 from llava.cluster.secret import CLUSTER_SECRET, checked_key, lines
 from llava.errors import UserError
 from llava.serve.refusal import Refusal
@@ -99,8 +99,8 @@ class Rules:
     open: frozenset[str] = field(default=OPEN)
     together: int | None = None
 
-    def admit(self, scope: Scope) -> bytes | None:
-        """The digest of the key with which this request is let in, None where it needs none; raises `Refusal` when it is not."""
+    def admit(self, scope: Scope) -> tuple[bytes, Right] | None:
+        """The key with which this request is let in, its digest and right; None where it needs none. Raises `Refusal` when it is not."""
         path: str = scope["path"]
         if not self.keys:
             if self.anonymous or _is_ours(scope):
@@ -115,11 +115,14 @@ class Rules:
             raise Refusal(401, "A valid key is needed: send Authorization: Bearer <key>.", code="invalid_api_key", headers=headers)
         if path in self.admin and right is not Right.ADMIN:
             raise Refusal(403, "This needs a key with the right admin.", code="admin_only")
-        return _digest(key)
+        return _digest(key), right
 
 
 class Gate:
-    """ASGI layer that lets in what `rules` allow, and of one key only so much at a time; no WebSocket gets in at all."""
+    """ASGI layer that lets in what `rules` allow, and of one key only so much at a time; no WebSocket gets in at all.
+
+    `scope["state"]["visitor"]` tells the layers behind it who shares with others what there is (see `_visitor`).
+    """
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self._app = app
@@ -133,12 +136,13 @@ class Gate:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             try:
-                key = self._rules.admit(scope)
-                counted = key if scope["method"] not in ("GET", "HEAD") else None
+                admitted = self._rules.admit(scope)
+                counted = admitted[0] if admitted and scope["method"] not in ("GET", "HEAD") else None
                 self._enter(counted)
             except Refusal as refusal:
                 await refusal.send(send)
                 return
+            scope.setdefault("state", {})["visitor"] = _visitor(scope, admitted)
             try:
                 await self._app(scope, receive, send)
             finally:
@@ -188,6 +192,16 @@ def _is_ours(scope: Scope) -> bool:
     names = [f"//{value.decode('latin-1')}" for value in _values(scope, b"host")]
     names += [value.decode("latin-1") for value in _values(scope, b"origin")]
     return all(_names_us(name) for name in names)
+
+
+def _visitor(scope: Scope, admitted: tuple[bytes, Right] | None) -> str | None:
+    """Who asks: an address (of IPv6 its network) with its key. None is the operator, who shares with nobody: a key that may do everything,
+    which other processes of the cluster have, and this machine where no key is asked for."""
+    host = (scope.get("client") or ("",))[0]
+    if admitted is None:
+        return None if is_loopback(host) else network(host)
+    digest, right = admitted
+    return None if right is Right.ADMIN else f"{network(host)} {digest.hex()}"
 
 
 def _names_us(url: str) -> bool:

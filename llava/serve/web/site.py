@@ -27,13 +27,13 @@ from starlette.routing import Mount
 from llava.errors import EngineError
 from llava.image import MAX_BYTES
 from llava.serve.app import Leave, listen, new_app, server, until_told
-from llava.serve.limits import Caps, raw_body
+from llava.serve.limits import MIB, Caps, raw_body
 from llava.serve.web.decoding import Decoding
 from llava.serve.web.door import PICTURES, Door, Front
 from llava.serve.web.models import Models
 from llava.serve.web.options import Settings, url
 from llava.serve.web.picker import described
-from llava.serve.web.pictures import Pictures
+from llava.serve.web.pictures import MOST_BYTES, Pictures
 from llava.serve.web.taming import EVENTS, tame
 from llava.serve.web.visits import VISITORS, Visits, who
 
@@ -43,7 +43,9 @@ Build = Callable[[Settings, Models, Pictures], gr.Blocks]
 
 HERE = Path(__file__).parent
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
-CAPS = Caps(body=MAX_BYTES + 1, depth=16)
+# An event's values: three texts as long as any may be, and small copies of pictures. All bodies: as much as pictures that are kept.
+CAPS = Caps(body=4 * MIB, together=MOST_BYTES, depth=16)
+RAW = {PICTURES: MAX_BYTES + 1}
 QUIET = {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 HEAD = '<meta name="color-scheme" content="light dark"><meta name="robots" content="noindex">'
@@ -55,7 +57,7 @@ def site(blocks: gr.Blocks, settings: Settings, pictures: Pictures) -> FastAPI:
     events = {id: len(event.inputs) for id, event in blocks.fns.items()}
     visits = Visits(blocks, bool(settings.rules.keys), settings.concurrency)
     inner = [Middleware(Door, events=events, visits=visits)]
-    app = new_app(settings.rules, CAPS, raw=frozenset({PICTURES}), inner=inner, title="llava web")
+    app = new_app(settings.rules, CAPS, raw=RAW, inner=inner, title="llava web")
     app.state.visits = visits
     app.state.decoding = decoding = Decoding()
 
