@@ -20,6 +20,7 @@ _HOMES = {
     "Chat": "llava.chat",
     "ECSO": "llava.ecso",
     "Image": "llava.chat",
+    "LlavaLlamaForCausalLM": "llava.model",  # LLaVA's name; not in `__all__`, for it brings torch
     "Message": "llava.chat",
     "connect": "llava.engines",
 }

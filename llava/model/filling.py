@@ -16,7 +16,7 @@ from transformers import LlavaConfig
 from llava.errors import CheckpointError
 from llava.model import shards
 from llava.model.failures import UNREADABLE, first_line
-from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 
 

@@ -20,7 +20,7 @@ from llava.model import shards
 from llava.model.failures import UNREADABLE, first_line
 from llava.model.filling import empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json
-from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 
 _RENAMES = (
@@ -29,6 +29,7 @@ _RENAMES = (
     (re.compile(r"^(vision_tower|multi_modal_projector)\."), r"model.\1."),
 )
 _VISION = re.compile(r"^model\.vision_tower\.(vision_model\.)?")
+_SETTINGS = {"image_aspect_ratio": "pad", "mm_use_im_start_end": False, "mm_use_im_patch_token": False}
 _BUFFERS = (".inv_freq", ".position_ids")  # computed, whatever old files hold
 
 
@@ -99,13 +100,14 @@ def read_weights(folder: Path, how: How, *, state: dict[str, Tensor] | None = No
 
 
 def load_config(folder: Path) -> LlavaConfig:
-    """The config; where it leaves the image shape open, images are padded to a square, as LLaVA 1.5 was trained."""
+    """The config, with settings that LLaVA's users read; where it leaves them open, those of LLaVA 1.5: images are padded to a square."""
     try:
         config = LlavaConfig.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
         raise CheckpointError(f"{folder}/config.json describes no LLaVA model ({first_line(error)}).") from error
-    if not hasattr(config, "image_aspect_ratio"):
-        config.image_aspect_ratio = "pad"
+    for name, value in _SETTINGS.items():
+        if not hasattr(config, name):
+            setattr(config, name, value)
     loaded: LlavaConfig = config
     return loaded
 

@@ -22,7 +22,7 @@ from llava.model import huggingface, shards
 from llava.model.failures import UNREADABLE, first_line
 from llava.model.filling import add_image_row, empty_model, fill, read, vision_prefix
 from llava.model.folder import read_json, resolve
-from llava.model.llava_llama import LlavaLlamaForCausalLM
+from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 from llava.model.tokenizer import LlamaTokenizer
 

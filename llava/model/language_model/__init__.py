@@ -1,0 +1,1 @@
+"""Where LLaVA's users look for its model class: `llava.model.language_model.llava_llama`."""
