@@ -17,12 +17,10 @@ from llava.bench.flows import PATHS, Flow, flows
 from llava.bench.machine import Rates, describe, measured_rates, now, said
 from llava.bench.mini import Mini, mini
 from llava.bench.options import check_least, check_names
-from llava.bench.plain import Plain
 from llava.bench.probes import Check, Decode, check_on_cached_prefix, decode_rates
 from llava.bench.random_model import RandomModel, Say
 from llava.bench.setup import Setup
 from llava.bench.soak import Soak, soak
-from llava.chat import Call, Sampling
 
 PARTS = ("flows", "check", "decode", "mini")
 
@@ -91,7 +89,6 @@ def run(plan: Plan, say: Say) -> Result:
         size = Size.of(loaded)
         result = Result(plan, describe(loaded.device, loaded.dtype), rates, size)
         setup = Setup(loaded, size, rates, plan.tokens, plan.samples)
-        Plain(loaded).answer(Call("answer", pictures.chats(1, 1, plan.seed - 1)[0], Sampling(max_tokens=4)))  # warms the plain way up
         for number in range(plan.rounds):
             result.rounds.append(_round(setup, plan, number, say))
     if plan.soak:
@@ -131,7 +128,10 @@ def markdown(result: Result) -> str:
     )
     parts = [head]
     if forced and both.flows:
-        parts.append(f"Forced verdicts: random weights never say yes, so the check is computed and its text replaced by {forced}.")
+        parts.append(
+            f"Forced verdicts: random weights never say yes, so the check is computed and its text replaced by {forced}; on the engine "
+            "a No is computed up to the token that settles it, a Yes to its last token."
+        )
     for records in (both.flows, both.check, both.decode, both.mini, result.soak):
         if records:
             parts.append(f"{_ABOUT[type(records[0])]}\n\n{report.table(records)}")

@@ -14,7 +14,7 @@ from llava.bench import pictures
 from llava.bench.floor import floor_of_calls
 from llava.bench.machine import PeakMemory
 from llava.bench.plain import Plain, Said, same
-from llava.bench.setup import Hits, Setup, opened
+from llava.bench.setup import Hits, Setup, opened, warmed
 from llava.bench.watched import Watched
 from llava.chat import Call, Chat
 from llava.ecso import ECSO, Trace
@@ -83,7 +83,7 @@ def flows(setup: Setup, verdicts: Sequence[str], levels: Sequence[int], seed: in
 
     With several questions about each image only the most rows in flight are run.
     """
-    plain = Plain(setup.loaded)
+    plain = warmed(setup.loaded)
     for questions, in_flight in ((1, levels), (4, levels[-1:])):
         for verdict in verdicts:
             workload = Workload(verdict, questions)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava.bench import pictures
-from llava.bench.plain import Plain, same
-from llava.bench.setup import opened
+from llava.bench.plain import same
+from llava.bench.setup import opened, warmed
 from llava.bench.watched import Watched
 from llava.ecso import ECSO, PAPER, Method
 from llava.model.builder import load
@@ -33,7 +33,7 @@ def mini(rows: int, folder: Path | None, seed: int) -> Mini:
     besides drawn ones."""
     chats = pictures.mixed(rows, folder, seed)
     loaded = load(str(MINI), device="cpu", dtype="float32")
-    plain = Plain(loaded)
+    plain = warmed(loaded)
     slow = [plain.flow(Method("ecso", PAPER), chat, None) for chat in chats]
     with opened(loaded) as engine, ECSO(watched := Watched(engine)) as guard:
         begin = time.perf_counter()

@@ -1,7 +1,8 @@
 """The plain way, which everything here is compared with: one `generate` of transformers after another, one sample at a time.
 
 As the scripts of LLaVA and ECSO do it, and everyone's first version: each call reads its image again, encodes it again and runs
-through the whole prompt again. The weights and the prompts are those that the engine uses.
+through the whole prompt again. As in those scripts torch keeps no books for gradients (`inference_mode`); the weights and the prompts
+are those that the engine uses.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class _FirstToken(StoppingCriteria):
     at: float | None = None
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        self.at = self.at or time.perf_counter()
+        if self.at is None:
+            input_ids[:, -1].tolist()  # a card may still be computing it
+            self.at = time.perf_counter()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
@@ -62,6 +65,7 @@ class Plain:
             self.said[call] = self._generate(call)
         return self.said[call]
 
+    @torch.inference_mode()
     def _generate(self, call: Call) -> Said:
         begin = time.perf_counter()
         loaded, first = self.loaded, _FirstToken()
@@ -101,13 +105,16 @@ class Plain:
             outcome: Outcome = end.value
             return done, outcome
 
+    @torch.inference_mode()
     def decode_seconds(self, chats: Sequence[Chat], tokens: int) -> float:
-        """Seconds of one `generate` over `chats` as a batch; their prompts must be of one length."""
-        begin = time.perf_counter()
-        encoded = [self.loaded.encode(chat) for chat in chats]
+        """Seconds from the first to the last of `tokens` tokens in one `generate` over `chats` as a batch; their prompts must be of one
+        length."""
+        encoded, first = [self.loaded.encode(chat) for chat in chats], _FirstToken()
         inputs = {name: torch.cat([one[name] for one in encoded]) for name in encoded[0]}
-        self.loaded.model.generate(**inputs, do_sample=False, max_length=inputs["input_ids"].shape[1] + tokens).tolist()
-        return time.perf_counter() - begin
+        longest = inputs["input_ids"].shape[1] + tokens
+        self.loaded.model.generate(**inputs, do_sample=False, max_length=longest, stopping_criteria=StoppingCriteriaList([first])).tolist()
+        end = time.perf_counter()
+        return end - (first.at or end)
 
 
 def forced(call: Call, reply: Reply, verdict: str | None) -> Reply:

@@ -10,8 +10,7 @@ from statistics import median
 
 from llava.bench import pictures
 from llava.bench.floor import floor_of_step
-from llava.bench.plain import Plain
-from llava.bench.setup import CHECK_TOKENS, Setup, opened
+from llava.bench.setup import CHECK_TOKENS, Setup, opened, warmed
 from llava.chat import Call, Chat, Image, Sampling
 from llava.ecso import Prompts
 from llava.ecso.prompts import fill
@@ -50,7 +49,7 @@ def check_on_cached_prefix(setup: Setup, seed: int) -> Check:
     with opened(setup.loaded) as engine:
         pairs = [[_seconds(engine, _check(image, word)) for word in ("Which", "Where")] for image in images]
     cold, cached = (median(column) for column in zip(*pairs, strict=True))
-    plain = Plain(setup.loaded)
+    plain = warmed(setup.loaded)
     return Check(median(plain.answer(_check(image, "Which")).seconds for image in images), cold, cached, cached / cold)
 
 
@@ -72,19 +71,21 @@ def _seconds(engine: LocalEngine, *calls: Call) -> float:
 
 
 def decode_rates(setup: Setup, batches: Sequence[int], seed: int) -> Iterator[Decode]:
-    """For each batch size: the time of `tokens` tokens less that of one token, the same rows, cached prompts on the engine."""
-    plain = Plain(setup.loaded)
+    """For each batch size: the time from the first token to the last in one `generate`; on the engine that of all `tokens` less that of one
+    token, the same rows, their prompts cached."""
+    plain = warmed(setup.loaded)
     for batch in batches:
         chats = [Chat.ask(pictures.QUESTIONS[0], chat.images) for chat in pictures.chats(batch, 1, seed + batch)]
-        slow = _rate(setup, batch, plain.decode_seconds(chats, 1), plain.decode_seconds(chats, setup.tokens))
-        fast = _rate(setup, batch, *_on_engine(setup, chats))
+        slow = _rate(setup, batch, plain.decode_seconds(chats, setup.tokens))
+        one, whole = _on_engine(setup, chats)
+        fast = _rate(setup, batch, whole - one)
         context = setup.loaded.encode(chats[0])["input_ids"].shape[1] + setup.tokens // 2
         best = batch / floor_of_step(setup.size, [context] * batch, setup.rates).seconds
         yield Decode(batch, slow, fast, fast / slow, best, fast / best)
 
 
-def _rate(setup: Setup, batch: int, one: float, whole: float) -> float:
-    return batch * (setup.tokens - 1) / max(whole - one, 1e-9)
+def _rate(setup: Setup, batch: int, seconds: float) -> float:
+    return batch * (setup.tokens - 1) / max(seconds, 1e-9)
 
 
 def _on_engine(setup: Setup, chats: Sequence[Chat]) -> tuple[float, float]:

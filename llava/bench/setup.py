@@ -13,6 +13,7 @@ from PIL import Image as PIL
 
 from llava.bench.floor import Size
 from llava.bench.machine import Rates
+from llava.bench.plain import Plain
 from llava.chat import Call, Chat, Image, Sampling
 from llava.ecso import PAPER, Method, Policy
 from llava.engines.base import generate
@@ -55,11 +56,22 @@ def opened(loaded: Loaded, **options: Any) -> Iterator[LocalEngine]:
         torch.cuda.empty_cache()  # the engine asks how much memory is free: what others have left counts
     engine = LocalEngine(loaded, **options)
     try:
-        picture = Image(PIL.new("RGB", (32, 32), "white"))
-        asyncio.run(generate(engine, Call("answer", Chat.ask("Hello?", [picture]), Sampling(max_tokens=2))))
+        asyncio.run(generate(engine, _first_call()))
         yield engine
     finally:
         asyncio.run(engine.close())
+
+
+def warmed(loaded: Loaded) -> Plain:
+    """The plain way over loaded weights, warmed up like an engine."""
+    plain = Plain(loaded)
+    plain.answer(_first_call())
+    return plain
+
+
+def _first_call() -> Call:
+    picture = Image(PIL.new("RGB", (32, 32), "white"))
+    return Call("answer", Chat.ask("Hello?", [picture]), Sampling(max_tokens=2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,9 @@ def soak(calls: int, seed: int) -> Soak:
         cancelled = asyncio.run(_many(engine, warm, chats, draw))
         before = _memory(), threading.active_count()
         cancelled += asyncio.run(_many(engine, calls - warm, chats, draw))
-        after, stats = (_memory(), threading.active_count()), engine.stats()
+        after = _memory(), threading.active_count()
         again = asyncio.run(generate(engine, golden))
+        stats = engine.stats()  # only now: the last calls that were left are given up before the next step
     equal = (said.text, said.completion_tokens) == (again.text, again.completion_tokens)
     return Soak(calls, cancelled, before[0], after[0], before[1], after[1], stats.running + stats.waiting, equal)
 

@@ -39,7 +39,10 @@ def test_a_run_prints_tables_and_writes_every_round(tmp_path: Path, capsys: pyte
     assert [d["batch"] for d in data["medians"]["decode"]] == [1, 3]
     assert data["medians"]["mini"][0]["equal"] == data["medians"]["mini"][0]["rows"] == 2
     assert data["soak"][0]["golden_equal"]
-    assert 'replaced by "No" (safe path) and "Yes" (harmful path)' in printed
+    assert (data["soak"][0]["calls"], data["soak"][0]["held"]) == (6, 0)
+    for decode in data["medians"]["decode"]:
+        assert decode["ratio"] == pytest.approx(decode["engine"] / decode["plain"])
+    assert 'replaced by "No" (safe path) and "Yes" (harmful path); on the engine a No is computed up to' in printed
     assert (tmp_path / "engine.svg").read_text().startswith("<svg")
 
 

@@ -1,8 +1,11 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from llava.bench.plain import Plain, Said, forced, same
 from llava.bench.setup import Setup
@@ -45,8 +48,30 @@ def test_the_plain_ways_tokens_are_those_of_generate(setup: Setup) -> None:
     assert Plain(loaded).answer(replace(ANSWER, sampling=Sampling(max_tokens=12))).reply.text == text
 
 
-def test_a_batch_takes_time_for_every_token(setup: Setup) -> None:
-    assert Plain(setup.loaded).decode_seconds([ASK, Chat.ask("what is in the box?", [image("blue")])], 3) > 0
+def test_decoding_a_batch_is_timed_from_its_first_token_to_its_last(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def step(_: object, __: object, named: dict[str, Any]) -> None:
+        rows, positions = named["input_ids"].shape
+        assert rows == 2
+        clock[0] += 100 if positions > 1 else 1  # reading the prompts, or one more token
+
+    monkeypatch.setattr("llava.bench.plain.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    hook = setup.loaded.model.register_forward_pre_hook(step, with_kwargs=True)
+    try:
+        assert Plain(setup.loaded).decode_seconds([ASK, Chat.ask("what is in the box?", [image("blue")])], 5) == 4
+    finally:
+        hook.remove()
+
+
+def test_the_plain_way_runs_in_inference_mode_like_the_scripts(setup: Setup) -> None:
+    modes = set[bool]()
+    hook = setup.loaded.model.register_forward_pre_hook(lambda *_: modes.add(torch.is_inference_mode_enabled()))
+    try:
+        Plain(setup.loaded).answer(replace(ANSWER, sampling=Sampling(max_tokens=2)))
+    finally:
+        hook.remove()
+    assert modes == {True}
 
 
 @pytest.mark.parametrize(("verdict", "step", "text"), [("Yes", "check", "Yes"), ("Yes", "answer", "hm"), (None, "check", "hm")])
