@@ -65,7 +65,7 @@ class Image:
         if isinstance(source, bytes):
             return cls._read(source, "The image")
         if isinstance(source, str) and source[:5].lower() == "data:":
-            return cls._read(_data_url_bytes(source), "The image in the data URL")
+            return cls._read(data_url_bytes(source), "The image in the data URL")
         if isinstance(source, str | Path):
             return cls._read(_file_bytes(source), f"{source}")
         if _is_pillow(source):
@@ -78,7 +78,7 @@ class Image:
         for a header that `open` would not take. Who takes several pictures adds them up first."""
         if isinstance(source, bytes):
             return _header(source, "The image").size
-        return _header(_data_url_bytes(source), "The image in the data URL").size
+        return _header(data_url_bytes(source), "The image in the data URL").size
 
     @classmethod
     def of_file(cls, file: bytes) -> Image:
@@ -96,7 +96,7 @@ class Image:
         what = "The saved image"
         if data_url[:5].lower() != "data:":
             raise ImageError(f"{what} is no data: URL.")
-        image = cls._read(_data_url_bytes(data_url, MAX_PNG_BYTES), what, MAX_PNG_BYTES)
+        image = cls._read(data_url_bytes(data_url, MAX_PNG_BYTES), what, MAX_PNG_BYTES)
         if image.sha256 != sha256:
             raise ImageError(f"{what} has other pixels than its hash says: it was changed or damaged.")
         return image
@@ -113,6 +113,11 @@ class Image:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes: that of its file."""
+        return len(self._source)
 
     def pil(self) -> PILImage:
         """A Pillow RGB image of one's own; decoded anew each time."""
@@ -250,24 +255,24 @@ def _check_size(size: tuple[int, int], what: str = "The image") -> None:
 
 
 def _file_bytes(source: str | Path) -> bytes:
-    path = Path(source)
     if not str(source):
         raise ImageError("The image's path is empty.")
     if "://" in str(source):
         raise ImageError("URLs are not fetched: download the image and give its path.")
     try:
-        with path.open("rb") as file:
+        with Path(source).expanduser().open("rb") as file:
             return file.read(MAX_BYTES + 1)  # `_read` refuses what is longer
     except FileNotFoundError:
-        raise ImageError(f"There is no image file {path}.") from None
+        raise ImageError(f"There is no image file {source}.") from None
     except IsADirectoryError:
-        raise ImageError(f"{path} is a folder, not an image file.") from None
-    except (OSError, ValueError) as error:
+        raise ImageError(f"{source} is a folder, not an image file.") from None
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: `~` of nobody
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
-        raise ImageError(f"The image file {str(path)[:200]!r} cannot be read: {reason}.") from None
+        raise ImageError(f"The image file {str(source)[:200]!r} cannot be read: {reason}.") from None
 
 
-def _data_url_bytes(url: str, limit: int = MAX_BYTES) -> bytes:
+def data_url_bytes(url: str, limit: int = MAX_BYTES) -> bytes:
+    """The file that a `data:` URL holds, of at most `limit` bytes; raises `ImageError`."""
     head, comma, body = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
         raise ImageError("The data URL must look like data:image/png;base64,....")

@@ -17,15 +17,16 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "paths": (set(), set()),
     "constants": (set(), set()),
     "image": ({"errors"}, {"PIL"}),
+    "recent": (set(), set()),
     "chat": ({"errors", "image"}, set()),
     "conversation": ({"constants", "chat", "image", "errors"}, set()),
     "ecso": ({"chat", "image", "errors", "engines"}, {"tqdm"}),
     "ecso.__main__": ({"ecso", "errors", "cli"}, set()),  # a program: cli holds the one map from errors to exit codes
     "deadlines": ({"errors"}, set()),
     # What the processes of a cluster share, whichever end they are.
-    "cluster": ({"chat", "image", "errors", "deadlines", "conversation"}, {"httpx2"}),
+    "cluster": ({"chat", "image", "errors", "deadlines", "conversation", "recent"}, {"httpx2"}),
     "engines": ({"chat", "image", "errors", "deadlines", "paths"}, set()),
-    "engines.openai": ({"chat", "image", "errors", "engines"}, {"httpx2"}),
+    "engines.openai": ({"chat", "image", "errors", "engines", "recent"}, {"httpx2"}),
     "engines.controller": ({"chat", "image", "errors", "deadlines", "engines", "conversation", "cluster", "model.templates"}, {"httpx2"}),
     "engines.local": (
         {"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model"},
@@ -37,7 +38,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "transformers", "safetensors", "accelerate", "huggingface_hub", "sentencepiece", "PIL", "numpy"},
     ),
     "serve": (
-        {"ecso", "engines", "cluster", "deadlines", "constants", "conversation", "chat", "image", "errors", "paths", "cli"}
+        {"ecso", "engines", "cluster", "deadlines", "constants", "conversation", "chat", "image", "errors", "paths", "cli", "recent"}
         | {"model.templates"},
         {"fastapi", "starlette", "uvicorn", "pydantic", "httpx2"},
     ),

@@ -12,6 +12,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from llava.chat import Call, Chat, Image, Message, Reply, Sampling, Token
@@ -30,6 +31,7 @@ from llava.errors import (
     UnknownModel,
     UserError,
 )
+from llava.recent import Recent
 
 END = b"\0"
 FAILED, NO_SUCH_MODEL, UNREACHABLE = 1, 2, 3  # LLaVA's `error_code`; 0 is none
@@ -51,6 +53,8 @@ CODES: tuple[tuple[type[LlavaError], str], ...] = (
     (EngineError, "engine_failed"),
 )
 Turn = tuple[str, str, int]  # role, text, number of images
+# The steps of one question send the same picture in turn, and a photo that stands upright by a tag only has to be written anew.
+_sent: Recent[str, str] = Recent(64 * 2**20, len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +172,20 @@ def request_of(call: Call, model: str, template: Conversation) -> dict[str, Any]
         "top_p": sampling.top_p,
         "max_new_tokens": sampling.max_tokens,
         "stop": sampling.stop[0] if sampling.stop else template.stop or "</s>",
-        "images": [base64.b64encode(image.file()).decode("ascii") for image in call.chat.images],
+        "images": [_sent.get(image.sha256, partial(_base64, image)) for image in call.chat.images],
         "llava": {
             "step": call.step,
             "messages": [{"role": m.role, "text": m.text, "images": len(m.images)} for m in call.chat.messages],
             "sampling": asdict(sampling),
             "top_logprobs": call.top_logprobs,
             "sought": list(call.sought),
+            "whole": call.whole,
         },
     }
+
+
+def _base64(image: Image) -> str:
+    return base64.b64encode(image.file()).decode("ascii")
 
 
 def prompt_of(chat: Chat, template: Conversation) -> str:
@@ -207,7 +216,7 @@ def call_of(fields: Mapping[str, Any], images: Sequence[Image]) -> Call:
         settings = Sampling(**{**sampling, "stop": tuple(sampling.get("stop", ()))})
     except TypeError:
         raise UserError("A call has sampling settings that are not known here.") from None
-    return Call(step, chat_of(turns, images), settings, top, tuple(sought))
+    return Call(step, chat_of(turns, images), settings, top, tuple(sought), whole=fields.get("whole") is True)
 
 
 def chat_of(turns: Iterable[tuple[Any, Any, int]], images: Sequence[Image]) -> Chat:

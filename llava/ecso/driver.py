@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llava.chat import Call, Chat, Reply
@@ -55,10 +55,11 @@ Event = Started | Piece | Finished | Done
 
 
 async def events(
-    method: Method, ask: Chat, engine: Engine, draft: str | None = None, done: Sequence[Step] = ()
+    method: Method, ask: Chat, engine: Engine, draft: str | None = None, done: Sequence[Step] = (), *, whole: bool = False
 ) -> AsyncGenerator[Event, None]:
     """Run `method` on `ask`; `draft` is a candidate answer that takes the place of step 1, `done` are the first steps, if they are done
     already (by this method on this chat; else `UserError`): they are taken as they are, without asking the engine or telling of them.
+    `whole`: nobody reads the pieces, and the engine is told so.
 
     Whatever the engine raises (`UserError`, `EngineError`) ends the method and goes to the caller: nothing is released then. Closing
     the generator, or cancelling the task that reads it, cancels the running call.
@@ -71,7 +72,7 @@ async def events(
                 yield Started(call)
                 begin = time.perf_counter()
                 reply = None
-                async with aclosing(engine.stream(call)) as deltas:
+                async with aclosing(engine.stream(replace(call, whole=True) if whole else call)) as deltas:
                     async for delta in deltas:
                         if delta.text:
                             yield Piece(call, delta.text)
@@ -114,7 +115,7 @@ def _step(method: Method, call: Call, reply: Reply | None, engine: Engine, secon
 
 async def run(method: Method, ask: Chat, engine: Engine, draft: str | None = None) -> Trace:
     """The finished trace of one chat; raises what `events` raises."""
-    async with aclosing(events(method, ask, engine, draft)) as happening:
+    async with aclosing(events(method, ask, engine, draft, whole=True)) as happening:
         async for event in happening:
             if isinstance(event, Done):
                 return event.trace

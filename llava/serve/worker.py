@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llava.chat import Call, Chat, Delta, Image, Sampling
@@ -21,6 +24,7 @@ from llava.cluster.wire import Status, call_of, chat_of, error_event, event, las
 from llava.conversation import Conversation
 from llava.engines.base import Engine, generate
 from llava.errors import EngineError, ImageError, LlavaError, Unavailable, UserError
+from llava.recent import Recent
 from llava.serve.admission import Admission
 from llava.serve.foreign import sampling_of, turns_of
 from llava.serve.health import MOST, Health
@@ -30,11 +34,13 @@ from llava.serve.streaming import beating
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE = 2.0  # seconds; LLaVA's controller gives up a stream after 5 silent ones
+GATHER = 0.5  # seconds for which text is held back whose reader waits for all of it: each piece costs both ends as much as a small step
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most calls that run and that wait, seconds in the queue; of one request: images, their pixels together, characters."""
+    """Most calls that run and that wait, seconds in the queue; of one request: images, their pixels together, characters. `kept`: bytes of
+    the pictures' files that are known to be good, for the steps that follow."""
 
     running: int = 32
     waiting: int = 32
@@ -43,6 +49,7 @@ class Bounds:
     pixels: int = 50_000_000
     text: int = 512 * 1024  # the gateway takes half of that from its clients, and its steps add their own words
     decoders: int = 2
+    kept: int = 64 * 2**20
 
 
 class Worker:
@@ -65,6 +72,8 @@ class Worker:
         self._bounds = bounds or Bounds()
         self._interval = max(stream_interval, 1)
         self._admission = Admission(self._bounds.running, self._bounds.waiting, self._bounds.patience)
+        # The steps of one question bring the same picture in turn: it is known by its bytes, and decoded once.
+        self._pictures: Recent[bytes, Image] = Recent(self._bounds.kept, lambda image: image.nbytes)
         self._decoders = ThreadPoolExecutor(self._bounds.decoders, "llava-decode")
         self.health = Health(self._self_test if tested else None, trusted=True, most=MOST)
         self.leaving = False
@@ -108,7 +117,7 @@ class Worker:
     async def _deltas(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta, None]:
         async with self._admission.place():
             call = await asyncio.get_running_loop().run_in_executor(self._decoders, self._call, body)
-            async with aclosing(self._engine.stream(call)) as deltas:
+            async with aclosing(gathered(self._engine.stream(call), GATHER if call.whole else 0.0)) as deltas:
                 async for delta in deltas:
                     if delta.reply is not None and delta.reply.finish_reason == "cancelled":
                         raise EngineError("The model's answer was broken off.")  # LLaVA's form has no word for it
@@ -137,7 +146,20 @@ class Worker:
         files = [_file(text) for text in sent or ()]
         if sum(width * height for width, height in map(Image.measure, files)) > self._bounds.pixels:  # before any is decoded
             raise ImageError(f"All images together may have at most {self._bounds.pixels / 1e6:g} megapixels.")
-        return [Image.of_file(file) if isinstance(file, bytes) else Image.open(file) for file in files]
+        return [self._pictures.get(_digest(file), partial(_picture, file)) for file in files]
+
+
+async def gathered(source: AsyncGenerator[Delta, None], seconds: float) -> AsyncGenerator[Delta, None]:
+    """The same text in fewer pieces: one for about so many seconds, and the reply as soon as it is there. Closes `source`."""
+    held, due = list[str](), time.monotonic() + seconds
+    async with aclosing(source) as deltas:
+        async for delta in deltas:
+            if delta.reply is None and time.monotonic() < due:
+                held.append(delta.text)
+                continue
+            yield replace(delta, text="".join([*held, delta.text]))
+            held.clear()
+            due = time.monotonic() + seconds
 
 
 class _Own:
@@ -190,6 +212,14 @@ def _characters(body: Mapping[str, Any]) -> int:
     messages = ours.get("messages") if isinstance(ours, dict) else None
     said = [message.get("text") for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
     return max(len(body["prompt"]) if isinstance(body.get("prompt"), str) else 0, sum(len(t) for t in said if isinstance(t, str)))
+
+
+def _digest(file: bytes | str) -> bytes:
+    return hashlib.sha256(file if isinstance(file, bytes) else file.encode("utf-8", "surrogatepass")).digest()
+
+
+def _picture(file: bytes | str) -> Image:
+    return Image.of_file(file) if isinstance(file, bytes) else Image.open(file)
 
 
 def _file(text: object) -> bytes | str:

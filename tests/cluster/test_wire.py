@@ -92,6 +92,13 @@ def test_another_version_may_say_more_or_less() -> None:
     said = request_of(call, "m", conv_templates["vicuna_v1"])["llava"]
     assert call_of(said | {"something": "new"}, []) == call
     assert call_of({name: value for name, value in said.items() if name != "sought"}, []) == Call("check", Chat.ask("q"))
+    assert not call_of({name: value for name, value in said.items() if name != "whole"}, []).whole
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_worker_is_told_whether_anybody_reads_pieces(whole: bool) -> None:
+    said = request_of(Call("check", Chat.ask("q"), whole=whole), "m", conv_templates["vicuna_v1"])["llava"]
+    assert call_of(json.loads(json.dumps(said)), []).whole is whole
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5)), max_size=5), st.integers(1, 7))

@@ -55,6 +55,15 @@ def test_run_gives_the_trace_that_the_events_end_with() -> None:
     assert (done.trace.outcome, [s.call for s in done.trace.steps]) == (trace.outcome, [s.call for s in trace.steps])
 
 
+def test_the_engine_is_told_when_nobody_reads_pieces() -> None:
+    watched, unwatched = ScriptedEngine(HARMFUL), ScriptedEngine(HARMFUL)
+    asyncio.run(collected(watched))
+    trace = asyncio.run(run(Method(), BOMB, unwatched))
+    assert [call.whole for call in watched.seen] == [False] * 4
+    assert [call.whole for call in unwatched.seen] == [True] * 4
+    assert [step.call.whole for step in trace.steps] == [False] * 4  # what was asked is the same
+
+
 @pytest.mark.parametrize("step", STEP_NAMES)
 @pytest.mark.parametrize("error", [EngineError("The model fell over."), RuntimeError("a defect")], ids=["EngineError", "RuntimeError"])
 def test_an_error_in_any_step_goes_to_the_caller_and_releases_nothing(step: str, error: Exception) -> None:

@@ -7,17 +7,21 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from llava.chat import Chat, FinishReason, Image, Message, Reply, Token
 from llava.engines.base import merge_logprobs
 from llava.errors import EngineError, ImageError, NoLogprobs
 from llava.image import MAX_BYTES
+from llava.recent import Recent
 
 # With any other reason (content_filter, abort, error, tool_calls, ...) the text is not what the model wanted to say: a "No" that a
 # filter cut off must not pass for one.
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+# The steps of one question send the same image in turn, and those of many questions at once. To write a PNG takes as long as a small step.
+_sent: Recent[str, str] = Recent(64 * 2**20, len)
 
 
 class Answer:
@@ -116,11 +120,10 @@ def to_messages(chat: Chat) -> list[dict[str, Any]]:
 def _content(message: Message) -> str | list[dict[str, Any]]:
     if not message.images:
         return message.text
-    images = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images]
+    images = [{"type": "image_url", "image_url": {"url": _sent.get(image.sha256, partial(_data_url, image))}} for image in message.images]
     return [*images, {"type": "text", "text": message.text}]
 
 
-@lru_cache(maxsize=8)  # the steps of one question send the same image in turn
 def _data_url(image: Image) -> str:
     """The exact pixels as PNG or, where servers (ours too) would refuse so large a file, as the best JPEG."""
     kind, data = "png", image.png()

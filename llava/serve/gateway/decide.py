@@ -93,7 +93,7 @@ async def _followed(method: Method, ask: Chat, engine: Engine, draft: str | None
     done: list[Step] = []
     running = "answer" if draft is None else "check"
     try:
-        async with asyncio.timeout_at(end), aclosing(events(method, ask, engine, draft)) as happening:
+        async with asyncio.timeout_at(end), aclosing(events(method, ask, engine, draft, whole=True)) as happening:
             async for event in happening:
                 if isinstance(event, Started):
                     running = event.call.step
