@@ -100,6 +100,7 @@ class Door:
                 if scope["path"] == _JOIN:
                     session, event = self._event(scope["state"].get("json"))
                     self._visits.enter(scope, session, event)
+                    scope["state"]["json"] = None  # gradio reads the body itself, and keeps this scope for as long as the event waits
                 elif scope["path"] == _DATA:
                     self._check_told(scope)
             except Refusal as refusal:

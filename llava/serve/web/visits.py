@@ -25,6 +25,7 @@ VISITORS, EACH = 1000, 500  # pages whose data are kept: of all visitors, of one
 RECENT, FORGOTTEN = 300.0, 3600.0  # seconds without use after which a page may make room for another one, and after which it is forgotten
 WAITING = 256  # questions of all visitors that may wait for their turn
 ASKED = 32  # questions of one visitor that may wait or be answered; more where more are answered at a time
+ASKED_BYTES = 16 * 2**20  # of them all together, as they were sent; one may be a quarter of that (site.CAPS)
 UNREAD, UNREAD_EACH, UNREAD_SECONDS = 64, 1024, 120.0  # messages: of a page, of all pages of a visitor, and how long
 TIDY_SECONDS = 30.0
 
@@ -48,7 +49,7 @@ class Visits:
         visitor = who(scope, self._keyed)
         theirs = [name for name, visit in self._visits.items() if visit.who == visitor]
         if _is_answer(self._blocks.fns[event]):
-            self._check_questions(theirs)
+            self._check_questions(theirs, _size(scope))
         if self._unread(session) >= UNREAD or sum(min(self._unread(name), UNREAD) for name in theirs) >= UNREAD_EACH:
             raise _too_many("This page does not read what it is told: load it again, or come back in a few minutes.")
         if session not in self._visits:
@@ -79,9 +80,12 @@ class Visits:
     def _queue(self) -> Any:
         return self._blocks._queue
 
-    def _check_questions(self, theirs: Iterable[str]) -> None:
-        if sum(_is_answer(event.fn) for name in theirs for event in self._at_work(name)) >= self._asked:
+    def _check_questions(self, theirs: Iterable[str], size: int) -> None:
+        asked = [_size(event.request.scope) for name in theirs for event in self._at_work(name) if _is_answer(event.fn)]
+        if len(asked) >= self._asked:
             raise _too_many(f"{self._asked} questions from here are being answered, as many as may be: ask again when one has its answer.")
+        if asked and sum(asked) + size > ASKED_BYTES:
+            raise _too_many("The questions from here that are being answered are long enough: ask again when one has its answer.")
         if sum(len(each.queue) for each in self._queue.event_queue_per_concurrency_id.values() if each.concurrency_limit) >= WAITING:
             raise _too_many("Too many questions wait already: ask again in a moment.")
 
@@ -125,6 +129,11 @@ def who(scope: Scope, keyed: bool) -> str:
     host = (scope.get("client") or ("",))[0]
     key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")[2].strip() if keyed else b""
     return f"{network(host)} {key.decode('latin-1')}"
+
+
+def _size(scope: Scope) -> int:
+    """Bytes of the body with which an event was asked for."""
+    return int(scope["state"]["size"])
 
 
 def _is_answer(fn: Any) -> bool:
