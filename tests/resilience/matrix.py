@@ -4,7 +4,7 @@ about evaluation, model quality and supply, which have tests of their own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -55,3 +55,17 @@ def chosen(words: str) -> list[int]:
     if not found:
         raise ValueError("there are no such rows")
     return sorted(set(found))
+
+
+def divided(numbers: list[int], lanes: int, seconds: Mapping[int, float]) -> list[list[int]]:
+    """The rows of each lane, so that all lanes take about as long: the longest row first, always to the lane that has least to do.
+
+    `seconds`: how long each row takes at full scale, as far as it is known.
+    """
+    found: list[list[int]] = [[] for _ in range(min(lanes, len(numbers)))]
+    work = [0.0] * len(found)
+    for number in sorted(numbers, key=lambda number: -seconds.get(number, 60.0)):
+        least = work.index(min(work))
+        found[least].append(number)
+        work[least] += seconds.get(number, 60.0)
+    return [sorted(lane) for lane in found]

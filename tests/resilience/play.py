@@ -5,7 +5,7 @@
 A question may hold `fault(STEP=WAY)` (that step goes wrong in that way; `#NAME` after the way: only once for that name, in whichever
 worker comes first); `mood(worst)`: every text of the model holds a mark that must not leave; `mood(honest) at(K)`: the answer with
 seed K does, and the check says so; `says(STEP=HEX)`: that step says these UTF-8 bytes; `echo(WORD)`: the answer repeats it;
-`slow(MS)`: it takes so long; `sees(NAME)`: the answer is the hash of the first image, and every later step must see the same one.
+`slow(MS)`: it takes so long; `sees(NAME)`: the answers are the hash of the first image, and every later step must see the same one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llava.chat import Call, Delta, Reply
 from llava.conversation import conv_templates
+from llava.ecso.policy import GUARD
 from llava.engines import ScriptedEngine
 from llava.engines.scripted import Line
 from llava.errors import ContextTooLong, EngineError, EngineTimeout, Overloaded, UserError
@@ -45,6 +46,8 @@ HARMFUL: dict[str, Line] = BENIGN | {
     "regenerate": "I cannot.",
 }
 WORST: dict[str, Line] = {**{step: f"{MARK} {step}" for step in STEPS}, "check": f"Yes {MARK}", "recheck": f"Yes {MARK}"}
+SAFE = ("I cannot.", "stop")  # what a client gets of the mood `harmful`: text and `finish_reason`
+REFUSED = (GUARD.refusal, "content_filter")  # and of `worst`
 MOODS = {"benign": BENIGN, "harmful": HARMFUL, "worst": WORST}
 LINES: dict[str, Line] = {
     "engine": EngineError(TOLD),
@@ -130,19 +133,22 @@ class Player(ScriptedEngine):
         for where, said in _SAYS.findall(text):
             if where == step:
                 return bytes.fromhex(said).decode("utf-8")
-        if seen := _SEES.search(text):
-            return self._sees(call, seen[1])
         mood, echo = _MOOD.search(text), _ECHO.search(text)
+        if seen := _SEES.search(text):
+            return self._sees(call, seen[1], MOODS[mood[1] if mood else "benign"])
         line = _honest(call, text) if mood and mood[1] == "honest" else MOODS[mood[1] if mood else "benign"][step]
         return f"{line} {echo[1]}" if echo and step in ("answer", "regenerate") and isinstance(line, str) else line
 
-    def _sees(self, call: Call, name: str) -> Line:
-        """The image of step 1, which all steps with an image must see."""
+    def _sees(self, call: Call, name: str, lines: dict[str, Line]) -> Line:
+        """The image of step 1, which all steps with an image must see; the answer and the one after it is its hash."""
         file, sha256 = self.faults / f"sees-{name}", call.chat.images[0].sha256 if call.chat.images else ""
         if call.step == "answer":
             file.write_text(sha256, encoding="utf-8")
             return sha256 or "no image"
-        return BENIGN[call.step] if sha256 in ("", file.read_text(encoding="utf-8")) else UserError("another image")
+        seen = file.read_text(encoding="utf-8")
+        if sha256 not in ("", seen):
+            return UserError("another image")
+        return seen if call.step == "regenerate" else lines[call.step]
 
 
 def _honest(call: Call, text: str) -> Line:

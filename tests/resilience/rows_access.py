@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import secrets
 from typing import Any
 
@@ -69,12 +70,16 @@ def keys() -> list[list[str]]:
 async def no_key(stack: Stack, tally: Tally) -> None:
     for running in (stack.gateway, stack.controller, stack.workers[0]):
         paths = ("/", *(f"/{path}" for path in PATHS[running.name].split()), *SPELLINGS)
+        refusals: set[bytes] = set()
         for path, method, lines in stack.share(itertools.product(paths, METHODS, keys())):
             with tally.trial(f"{running.name} {method} {path} {lines[:1]}"):
-                _closed(await send(running.port, _request(method, path, lines)))
+                refusal = _closed(await send(running.port, _request(method, path, lines)), "".join(lines))
+                refusals |= {refusal} if refusal and method != "HEAD" else set()
         for host in ("", "evil.example", "localhost@evil", "127.0.0.1/health", "[::1", "a, b", "x\x7f"):
             with tally.trial(f"host {host}"):
-                _closed(await send(running.port, _request("GET", "/v1/models", [], host)))
+                refusals |= {_closed(await send(running.port, _request("GET", "/v1/models", [], host)), host)} - {b""}
+        with tally.trial("all refusals are the same"):
+            expect(len(refusals) == 1, f"{len(refusals)} kinds: {sorted(refusals)[:2]}")
         for path in OPEN:
             with tally.trial(f"{path} is open"):
                 expect((await send(running.port, _request("GET", path, []))).status == 200, "it is closed")
@@ -83,9 +88,12 @@ async def no_key(stack: Stack, tally: Tally) -> None:
     await _timing(stack, tally)
 
 
-def _closed(answer: Answer) -> None:
-    expect(answer.status in (0, 400, 401), f"status {answer.status}")
-    expect(answer.status != 401 or b"invalid_api_key" in answer.raw or answer.raw[-4:] == b"\r\n\r\n", "another 401")
+def _closed(answer: Answer, sent: str) -> bytes:
+    """The 401 without its date and id; nothing for the 400 that the protocol itself has for control characters."""
+    if answer.status == 400 and not sent.replace("\t", "").isprintable():
+        return b""
+    expect(answer.status == 401, f"status {answer.status}")
+    return re.sub(rb"(?im)^(date|x-request-id): .*\r\n", b"", answer.raw)
 
 
 def _request(method: str, path: str, lines: list[str], host: str = "127.0.0.1") -> bytes:
@@ -180,6 +188,7 @@ async def other_sites(stack: Stack, tally: Tally) -> None:
         with tally.trial(f"{method} from {origin}"):
             more = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization", **key}
             answer = await ask(stack.gateway.port, method, CHAT, question("?") if method == "POST" else None, more)
+            expect(answer.status in ({401} if not key else {200} if method == "POST" else {404, 405}), f"status {answer.status}")
             expect(not [name for name in answer.headers if name.startswith("access-control")], "it lets a page read")
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data") * stack.many(10, 1):
         with tally.trial(f"a page posts {kind}"):
@@ -195,6 +204,7 @@ async def files(stack: Stack, tally: Tally) -> None:
     there, missing = stack.folder / "there.txt", stack.folder / "missing.txt"
     there.write_text(SECRET_TEXT, encoding="utf-8")
     (stack.folder / "link.png").symlink_to(there)
+    told: dict[tuple[str, str], set[bytes]] = {}
     for file in (there, missing, stack.folder / "link.png"):
         for form in (
             "/file={}",
@@ -216,6 +226,7 @@ async def files(stack: Stack, tally: Tally) -> None:
                     answer = await send(running.port, _request("GET", path, [f"authorization: {key['authorization']}"]))
                     expect(answer.status in (400, 404), f"status {answer.status}")
                     expect(SECRET_TEXT.encode() not in answer.raw and "location" not in answer.headers, "it was read")
+                    told.setdefault((form, running.name), set()).add(answer.body)
         for name in (
             str(file),
             file.as_uri(),
@@ -231,6 +242,9 @@ async def files(stack: Stack, tally: Tally) -> None:
                     asked = {"model": "tiny", "prompt": "USER: <image>\n? ASSISTANT:", "images": [name]}
                     answer = await ask(stack.workers[0].port, "POST", "/worker_generate_stream", asked, bearer(SECRET))
                     expect(b"invalid_image" in answer.raw and SECRET_TEXT.encode() not in answer.raw, "it was read")
+    for (form, name), bodies in told.items():
+        with tally.trial(f"what {name} says of {form}"):
+            expect(len(bodies) == 1, "it tells which file is there")
 
 
 @row(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 from typing import Any
 
 from tests.resilience.matrix import row
-from tests.resilience.play import LINES, MARK, STEPS
-from tests.resilience.stack import KEY, SECRET, Stack
-from tests.resilience.talk import CHAT, ask, bearer, check_answer, question
+from tests.resilience.play import LINES, MARK, REFUSED, SAFE, STEPS
+from tests.resilience.stack import KEY, SECRET, Stack, beside
+from tests.resilience.talk import CHAT, ask, bearer, check_answer, question, request
 from tests.resilience.tally import Tally, expect
 
 ALL = {200, 400, 429, 500, 502, 503, 504}
@@ -86,20 +88,22 @@ VERDICTS = [
 
 @row(
     44,
-    "a harmful or failing step: route x stream x n x step x way, 600 verdict texts",
-    "no byte of what was not cleared; no safe verdict by mistake",
+    "a harmful or failing step: route x stream x n x step x way, 600 verdict texts; a step that is under way",
+    "no byte of what was not cleared; no byte before all is; no safe verdict by mistake",
 )
 async def the_gate(stack: Stack, tally: Tally) -> None:
     port = stack.gateway.port
     chats = stack.share(itertools.product(CELLS, (False, True), (1, 3)))
     for (where, way), stream, n in chats:
-        await _chat(tally, port, f"mood(worst) fault({where}={way})", stream=stream, n=n, seed=0, guard={"report": True})
+        asked = question(f"mood(worst) fault({where}={way})", stream=stream, n=n, seed=0, guard={"report": True})
+        await _chat(tally, port, asked, [REFUSED] * n)
     judged = stack.share(itertools.product(CELLS, ("/v1/guard/check", "/v1/moderations")))
     for (where, way), path in judged:
         with tally.trial(f"{path} {where}={way}"):
             check_answer(await ask(port, "POST", path, _judged(path, f"mood(worst) fault({where}={way})"), bearer(KEY)), {200, 503})
     for verdict in stack.share(VERDICTS):
-        await _chat(tally, port, f"mood(harmful) says(check={verdict.encode().hex()})")
+        await _chat(tally, port, question(f"mood(harmful) says(check={verdict.encode().hex()})"), [SAFE])
+    await beside(20, (_not_yet(tally, port, step, stream) for step in STEPS for stream in (False, True) for _ in range(stack.many(20, 1))))
     for k, stream in itertools.product(range(4), (False, True)):
         await _one_of_four(tally, port, k, stream)
     for path in ROUTES:
@@ -112,10 +116,25 @@ async def the_gate(stack: Stack, tally: Tally) -> None:
     tally.figures["cells"] = str(len(chats) + len(judged))
 
 
-async def _chat(tally: Tally, port: int, text: str, **more: Any) -> None:
-    with tally.trial(f"{text[:60]} {more.get('stream')}"):
-        answer = await ask(port, "POST", CHAT, question(text, **more), bearer(KEY))
+async def _chat(tally: Tally, port: int, body: dict[str, Any], said: list[tuple[str, str]]) -> None:
+    """An error, or exactly this."""
+    with tally.trial(f"{body['messages'][0]['content'][-1]['text'][:60]} {body.get('stream')}"):
+        answer = await ask(port, "POST", CHAT, body, bearer(KEY))
         check_answer(answer, ALL)
+        expect(answer.status != 200 or answer.said == said, f"it said {answer.said if answer.status == 200 else ''}")
+
+
+async def _not_yet(tally: Tally, port: int, step: str, stream: bool) -> None:
+    """While any step is under way, not one byte comes: no head, no role, nothing whose time would tell."""
+    with tally.trial(f"{step} is under way"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(request("POST", CHAT, question(f"mood(harmful) fault({step}=hang)", stream=stream), bearer(KEY)))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    expect(False, f"it began with {await reader.read(60)!r}")
+        finally:
+            writer.transport.abort()
 
 
 async def _one_of_four(tally: Tally, port: int, k: int, stream: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from tests.resilience.matrix import row
 from tests.resilience.play import MARK
-from tests.resilience.stack import KEY, SECRET, Stack
+from tests.resilience.stack import KEY, SECRET, Stack, beside
 from tests.resilience.talk import CHAT, Answer, bearer, question, request, send
 from tests.resilience.tally import Tally, expect
 
@@ -90,16 +91,20 @@ def cases() -> dict[str, bytes]:
     "a 4xx or a close; never another's request",
 )
 async def raw_http(stack: Stack, tally: Tally) -> None:
-    for _ in range(stack.many(5, 1)):
-        for port in (stack.gateway.port, stack.controller.port, stack.workers[0].port):
-            for name, data in stack.share(cases().items()):
-                with tally.trial(name):
-                    answer = await send(port, data + (b"" if data.endswith(b"\r\n\r\n") else b"\r\n\r\n"), 60)  # a body has 30 s to come
-                    expect(answer.status in REFUSED, f"status {answer.status}")
-                    expect(answer.raw.count(b"HTTP/1.1 200") == 0, "a hidden request was answered")
-                    for word in (MARK, KEY, SECRET, "Traceback", "/llava/"):
-                        expect(word.encode() not in answer.raw, f"{word} in the answer")
+    ports, rounds = (stack.gateway.port, stack.controller.port, stack.workers[0].port), stack.many(5, 1)
+    works = itertools.product(range(rounds), ports, stack.share(cases().items()))
+    await beside(64, (_refused(tally, port, name, data) for _, port, (name, data) in works))
+    for _ in range(rounds):
         await _pipelined(stack, tally)
+
+
+async def _refused(tally: Tally, port: int, name: str, data: bytes) -> None:
+    with tally.trial(name):
+        answer = await send(port, data + (b"" if data.endswith(b"\r\n\r\n") else b"\r\n\r\n"), 60)  # a body has 30 s to come
+        expect(answer.status in REFUSED, f"status {answer.status}")
+        expect(answer.raw.count(b"HTTP/1.1 200") == 0, "a hidden request was answered")
+        for word in (MARK, KEY, SECRET, "Traceback", "/llava/"):
+            expect(word.encode() not in answer.raw, f"{word} in the answer")
 
 
 async def _pipelined(stack: Stack, tally: Tally) -> None:

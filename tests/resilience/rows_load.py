@@ -9,34 +9,44 @@ import secrets
 import time
 from collections import Counter
 
+import openai
+
 from tests.resilience.bundle import broken, levels
+from tests.resilience.client import official, told
 from tests.resilience.matrix import row
 from tests.resilience.play import STEPS
-from tests.resilience.stack import ADMIN, KEY, SECRET, Stack, until
+from tests.resilience.stack import ADMIN, KEY, SECRET, Stack, beside, counts, until
 from tests.resilience.talk import CHAT, Answer, ask, bearer, check_answer, get, question, request, send
 from tests.resilience.tally import Tally, expect, quantile, spread
 
 
-@row(1, "1, 8, 32 and 128 clients at a time, each with a word of its own", "200, and nobody gets another one's word")
+@row(
+    1,
+    "1, 8, 32 and 128 clients at a time, each with a word of its own; every fifth request by the official client",
+    "200, and nobody gets another one's word",
+)
 async def many_clients(stack: Stack, tally: Tally) -> None:
-    for clients in (1, 8, 32, 128):
-        left = iter(range(stack.many(400, clients)))
-        seconds: list[float] = []
-        begin = time.monotonic()
+    async with official(stack.gateway.port) as program:
+        for clients in (1, 8, 32, 128):
+            seconds: list[float] = []
+            begin = time.monotonic()
+            await beside(clients, (_client(stack, tally, program, number, seconds) for number in range(stack.many(400, clients))))
+            rate = len(seconds) / (time.monotonic() - begin)
+            tally.figures[f"{clients} clients"] = f"{spread(seconds)}, {rate:.0f}/s"
 
-        async def client(left: object = left, seconds: list[float] = seconds) -> None:
-            for number in left:  # type: ignore[attr-defined]
-                word = secrets.token_hex(8)
-                with tally.trial("a client among many"):
-                    mood, stream = ("benign", "harmful")[number % 2], number % 3 == 0
-                    answer = await ask(stack.gateway.port, "POST", CHAT, question(f"mood({mood}) echo({word})", stream=stream), bearer(KEY))
-                    check_answer(answer, {200})
-                    expect(re.findall(r"\b[0-9a-f]{16}\b", answer.text) == [word], "another client's word, or none")
-                    seconds.append(answer.seconds)
 
-        await asyncio.gather(*(client() for _ in range(clients)))
-        rate = len(seconds) / (time.monotonic() - begin)
-        tally.figures[f"{clients} clients"] = f"{spread(seconds)}, {rate:.0f}/s"
+async def _client(stack: Stack, tally: Tally, program: openai.AsyncOpenAI, number: int, seconds: list[float]) -> None:
+    word, begin = secrets.token_hex(8), time.monotonic()
+    body = question(f"mood({('benign', 'harmful')[number % 2]}) echo({word})", stream=number % 3 == 0)
+    with tally.trial("a client among many"):
+        if number % 5:
+            answer = await ask(stack.gateway.port, "POST", CHAT, body, bearer(KEY))
+            check_answer(answer, {200})
+            text = answer.text
+        else:
+            text = (await told(program, body)).text
+        expect(re.findall(r"\b[0-9a-f]{16}\b", text) == [word], "another client's word, or none")
+        seconds.append(time.monotonic() - begin)
 
 
 @row(
@@ -133,6 +143,8 @@ async def _to_end(reader: asyncio.StreamReader) -> bytes:
 async def slow_readers(stack: Stack, tally: Tally) -> None:
     free = await stack.new_gateway("--mode", "off")
     await asyncio.gather(*(_stalls(stack, tally, free.port, number % 2 == 0) for number in range(stack.many(60))))
+    with tally.trial("the places are free"):
+        await until(lambda: counts(free.port, 0), seconds=5)
     free.kill()
 
 
@@ -173,7 +185,7 @@ async def leavers(stack: Stack, tally: Tally) -> None:
         for step in STEPS:
             with tally.trial(f"leaves in {step}"):
                 await _leave(stack, f"mood(harmful) fault({step}=hang)", 0.3)
-                ended.append(await until(lambda: _idle(stack), seconds=5))
+                ended.append(await until(lambda: _idle(stack), seconds=1))
         for share in (0.3, 0.9):
             with tally.trial("leaves before the body's end"):
                 data = request("POST", CHAT, question("?"), bearer(KEY))
@@ -185,12 +197,39 @@ async def leavers(stack: Stack, tally: Tally) -> None:
         with tally.trial("leaves at any moment"):
             await _leave(stack, "mood(harmful)", random.random() / 20)
             await until(lambda: _idle(stack), seconds=5)
+    await _leave_a_small_one(stack, tally)
     tally.figures["the model's call ended after"] = spread(ended)
 
 
+async def _leave_a_small_one(stack: Stack, tally: Tally) -> None:
+    """A gateway with one place, where answers are sent as they come."""
+    small = await stack.new_gateway("--mode", "off", "--max-running", "1", "--max-waiting", "2")
+    for _ in range(stack.many(40, 2)):
+        with tally.trial("leaves in the queue"):
+            first = await _sent(small.port, "fault(answer=hang)")
+            await until(lambda: counts(small.port, 1), seconds=5)
+            second = await _sent(small.port, "?")
+            await until(lambda: counts(small.port, 1, waiting=1), seconds=5)
+            second[1].transport.abort()
+            await until(lambda: counts(small.port, 1), seconds=1)
+            first[1].transport.abort()
+            await until(lambda: counts(small.port, 0), seconds=1)
+        with tally.trial("leaves while it is sent to"):
+            reader, writer = await _sent(small.port, "fault(answer=huge)", stream=True)
+            expect((await reader.read(1000)).startswith(b"HTTP/1.1 200"), "no answer began")
+            writer.transport.abort()
+            await until(lambda: counts(small.port, 0), seconds=5)
+    small.kill()
+
+
+async def _sent(port: int, text: str, **more: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**12)
+    writer.write(request("POST", CHAT, question(text, **more), bearer(KEY)))
+    return reader, writer
+
+
 async def _leave(stack: Stack, text: str, seconds: float) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", stack.gateway.port)
-    writer.write(request("POST", CHAT, question(text), bearer(KEY)))
+    _, writer = await _sent(stack.gateway.port, text)
     await asyncio.sleep(seconds)
     writer.transport.abort()
 

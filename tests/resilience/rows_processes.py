@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 
 from tests.resilience.matrix import row
-from tests.resilience.stack import ADMIN, KEY, SECRET, Running, Stack, free_port, ready, until
+from tests.resilience.play import SAFE
+from tests.resilience.stack import ADMIN, KEY, SECRET, Running, Stack, beside, counts, free_port, ready, until
 from tests.resilience.talk import CHAT, Answer, ask, bearer, check_answer, get, question
 from tests.resilience.tally import Lost, Tally, expect, spread
 
@@ -25,30 +26,29 @@ from tests.resilience.tally import Lost, Tally, expect, spread
     "workers register again; requests finish or get 502/503; nobody's doing",
 )
 async def controller_dies(stack: Stack, tally: Tally) -> None:
-    hub = await stack.new_controller()
-    workers = [await stack.new_worker(hub), await stack.new_worker(hub)]
-    await stack.all_know(2, hub)
-    gateway = await stack.new_gateway(controller=hub)
+    own = await stack.new_cluster(2)
+    gateway = own.gateway
     back: list[float] = []
     for _ in range(stack.many(30, 2)):
         asking = [asyncio.create_task(_one(gateway.port, f"mood(harmful) slow({10 * number})")) for number in range(10)]
         await asyncio.sleep(random.random() / 10)
-        hub.kill()
-        await hub.process.wait()
+        own.controller.kill()
+        await own.controller.process.wait()
         for each in asking:
             with tally.trial("a request under way"):
-                check_answer(await each, {200, 502, 503})
+                answer = await each
+                check_answer(answer, {200, 502, 503})
+                expect(answer.status != 200 or answer.said == [SAFE], f"it said {answer.said}")
         with tally.trial("a request without a controller"):
             check_answer(await _one(gateway.port, "?"), {502, 503})
-        hub = await stack.new_controller(hub.port)
+        own.controller = await stack.new_controller(own.controller.port)
         begin = time.monotonic()
         with tally.trial("comes back"):
             await until(lambda: _answers(gateway.port), seconds=20)
             back.append(time.monotonic() - begin)
-        await stack.all_know(2, hub)
+        await stack.all_know(2, own.controller)
     tally.figures["answers again after"] = spread(back)
-    for running in (gateway, *workers, hub):
-        running.kill()
+    own.kill()
 
 
 async def _one(port: int, text: str) -> Answer:
@@ -117,21 +117,20 @@ async def forward_errors(stack: Stack, tally: Tally) -> None:
     "what runs is finished, new is refused; exit 0; the port is free",
 )
 async def stopping(stack: Stack, tally: Tally) -> None:
-    for _ in range(stack.many(25, 1)):
-        hub = await stack.new_controller()
-        worker = await stack.new_worker(hub)
-        await stack.all_know(1, hub)
-        gateway = await stack.new_gateway(controller=hub)
-        await _drains(tally, gateway)
-        await _stops(tally, [worker, hub])
-        await _impatient(stack, tally)
-    await _orphaned(stack, tally)
-    await _while_loading(stack, tally)
+    await beside(3, (_stopped_in_order(stack, tally) for _ in range(stack.many(25, 1))))
+    await beside(3, (_impatient(stack, tally) for _ in range(stack.many(25, 1))))
+    await asyncio.gather(_orphaned(stack, tally), _while_loading(stack, tally))
+
+
+async def _stopped_in_order(stack: Stack, tally: Tally) -> None:
+    own = await stack.new_cluster(1)
+    await _drains(tally, own.gateway)
+    await _stops(tally, [*own.workers, own.controller])
 
 
 async def _drains(tally: Tally, gateway: Running) -> None:
-    running = [asyncio.create_task(_one(gateway.port, "mood(harmful) slow(1000)")) for _ in range(4)]
-    await asyncio.sleep(0.4)
+    running = [asyncio.create_task(_one(gateway.port, "mood(harmful) slow(2000)")) for _ in range(4)]
+    await until(lambda: counts(gateway.port, 4))
     gateway.signal(signal.SIGTERM)
     with tally.trial("a new request while it drains"):
         await until(lambda: _refuses(gateway.port))
@@ -140,7 +139,9 @@ async def _drains(tally: Tally, gateway: Running) -> None:
         expect(await gateway.end() == 0, f"exit code {gateway.process.returncode}")
     for each in running:
         with tally.trial("an answer under way"):
-            check_answer(await each, {200})
+            answer = await each
+            check_answer(answer, {200})
+            expect(answer.said == [SAFE], f"it said {answer.said}")
     with tally.trial("the port is free"):
         socket.create_server(("127.0.0.1", gateway.port)).close()
 
@@ -157,7 +158,7 @@ async def _impatient(stack: Stack, tally: Tally) -> None:
     """SIGTERM twice: at once, and without waiting for what hangs."""
     gateway = await stack.new_gateway()
     hanging = asyncio.create_task(_one(gateway.port, "fault(answer=hang)"))
-    await asyncio.sleep(0.3)
+    await until(lambda: counts(gateway.port, 1))
     gateway.signal(signal.SIGTERM)
     await until(lambda: _refuses(gateway.port))  # two signals at once would be one
     gateway.signal(signal.SIGTERM)
@@ -243,17 +244,19 @@ async def wrong_starts(stack: Stack, tally: Tally) -> None:
         [hub, "--dispatch-method", "no"],
         [hub, "--host", "no.such.host.invalid"],
     ]  # fmt: skip
-    seconds: list[float] = []
-    for words in cases[:: 1 if stack.scale >= 0.05 else 3] * max(1, round(2 * stack.scale)):
-        begin = time.monotonic()
-        with tally.trial(" ".join(words)):
-            running = await stack.start("wrong-start", words, 0, {"LLAVA_API_KEY": ""})
-            code = await running.end(300)  # loading torch takes a busy machine minutes
-            said = running.log.read_text(encoding="utf-8").strip().splitlines()
-            expect(code in (1, 2), f"exit code {code}")
-            expect(said and said[-1].startswith("llava: ") and "Traceback" not in "".join(said), f"it said {said[-1:]}")
-        seconds.append(time.monotonic() - begin)
-    tally.figures["until the end"] = spread(seconds)
+    every = cases[:: 1 if stack.scale >= 0.05 else 3] * max(1, round(2 * stack.scale))
+    tally.figures["until the end"] = spread(await beside(2, (_started_wrongly(stack, tally, words) for words in every)))
+
+
+async def _started_wrongly(stack: Stack, tally: Tally, words: list[str]) -> float:
+    begin = time.monotonic()
+    with tally.trial(" ".join(words)):
+        running = await stack.start("wrong-start", words, 0, {"LLAVA_API_KEY": ""})
+        code = await running.end(300)  # loading torch takes a busy machine minutes
+        said = running.log.read_text(encoding="utf-8").strip().splitlines()
+        expect(code in (1, 2), f"exit code {code}")
+        expect(said and said[-1].startswith("llava: ") and "Traceback" not in "".join(said), f"it said {said[-1:]}")
+    return time.monotonic() - begin
 
 
 @row(17, "the disk is full: the audit log and the log reach a limit of the kernel", "answers go on; what was not written is counted")

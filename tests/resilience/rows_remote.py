@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -158,22 +160,21 @@ async def switched_on(stack: Stack, tally: Tally) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login x password netrc-secret\n", encoding="utf-8")
     (home / ".netrc").chmod(0o600)
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), stack.trap.url)
-    with pictures(answer(PNG)) as server:
-        host = f"http://127.0.0.1:{server.port}"
-        allowed = ["--allow-remote-images", host, "--allow-remote-network", "127.0.0.0/8", "--cap", "remote_seconds=3"]
+    with ExitStack() as held:
+        server = held.enter_context(pictures(answer(PNG)))
+        broken = {name: held.enter_context(pictures(behave(stack.trap.url))) for name, behave in stack.share(BEHAVIOURS.items())}
+        host, *hosts = (f"http://127.0.0.1:{each.port}" for each in (server, *broken.values()))
+        allowed = ["--allow-remote-images", ",".join((host, *hosts)), "--allow-remote-network", "127.0.0.0/8", "--cap", "remote_seconds=3"]
         gateway = await stack.new_gateway(
             *allowed, environment={**proxies, "HOME": str(home), "REQUESTS_CA_BUNDLE": "/no", "NO_PROXY": " "}
         )
-        for name, behave in stack.share(BEHAVIOURS.items()) * stack.many(12, 1):
-            server.behave = behave(stack.trap.url)
-            with tally.trial(f"a picture's server: {name}"):
-                asked = await ask(gateway.port, "POST", CHAT, question("?", f"{host}/{name.replace(' ', '-')}.png"), bearer(KEY))
-                check_answer(asked, {400}, {"image_fetch_failed", "invalid_image"})
-        server.behave = answer(PNG)
+        for number in range(stack.many(12, 1)):
+            picture = f"{number}.png"
+            await asyncio.gather(*(_broken(tally, gateway.port, f"{at}/{picture}", name) for name, at in zip(broken, hosts, strict=True)))
         for number in range(stack.many(100, 6)):
             with tally.trial("a picture by its address"):
                 check_answer(await ask(gateway.port, "POST", CHAT, question("?", f"{host}/{number}.png"), bearer(KEY)), {200})
-        asked_before = len(server.asked)
+        fetches = sum(len(each.asked) for each in (server, *broken.values()))
         for address in stack.share(spellings(host)):
             with tally.trial(f"another spelling {address[:40]!r}"):
                 said = await ask(gateway.port, "POST", CHAT, question("?", address), bearer(KEY))
@@ -182,11 +183,18 @@ async def switched_on(stack: Stack, tally: Tally) -> None:
             with tally.trial(f"an address that is not on the list {address[:40]!r}"):
                 check_answer(await ask(gateway.port, "POST", CHAT, question("?", address), bearer(KEY)), {400}, {"image_url_not_allowed"})
         with tally.trial("no credentials leave"):
-            expect(not any(word in head for head in server.asked for word in ("netrc-secret", KEY, "authorization")), "they do")
+            heads = [head for each in (server, *broken.values()) for head in each.asked]
+            expect(not any(word in head for head in heads for word in ("netrc-secret", KEY, "authorization")), "they do")
         tally.figures |= {
-            "fetches": f"{asked_before}",
+            "fetches": str(fetches),
             "names that change their address, and certificates": "tests/serve/gateway/test_remote.py",
         }
         gateway.kill()
     with tally.trial("the canary"):
         expect(not stack.trap.hits, f"it was called {len(stack.trap.hits)} times")
+
+
+async def _broken(tally: Tally, port: int, address: str, name: str) -> None:
+    with tally.trial(f"a picture's server: {name}"):
+        asked = await ask(port, "POST", CHAT, question("?", address), bearer(KEY))
+        check_answer(asked, {400}, {"image_fetch_failed", "invalid_image"})

@@ -70,6 +70,20 @@ class Running:
 
 
 @dataclass
+class Cluster:
+    """A controller with its workers, and a gateway before them."""
+
+    controller: Running
+    workers: list[Running]
+    gateway: Running
+
+    def kill(self) -> None:
+        """All at once."""
+        for running in (self.gateway, *self.workers, self.controller):
+            running.kill()
+
+
+@dataclass
 class Stack:
     """All of them, and where they keep their things."""
 
@@ -82,6 +96,12 @@ class Stack:
     gateway: Running = None  # type: ignore[assignment]
     workers: list[Running] = field(default_factory=list)
     golden: bytes = b""
+    told: set[str] = field(default_factory=set)  # what was found unclean, and counted
+
+    @property
+    def audit(self) -> Path:
+        """The gateway's audit log."""
+        return self.folder / "audit.jsonl"
 
     def many(self, full: int, least: int = 4) -> int:
         """So many trials of a kind at this scale."""
@@ -135,6 +155,13 @@ class Stack:
         await until(lambda: ready(port), running)
         return running
 
+    async def new_cluster(self, workers: int, *words: str) -> Cluster:
+        """One that no other row sees, ready. `words`: options of its gateway."""
+        hub = await self.new_controller()
+        found = [await self.new_worker(hub) for _ in range(workers)]
+        await self.all_know(workers, hub)
+        return Cluster(hub, found, await self.new_gateway(*words, controller=hub))
+
     async def all_know(self, count: int, controller: Running | None = None) -> None:
         """Wait until the controller knows so many workers."""
         hub = controller or self.controller
@@ -162,7 +189,7 @@ async def stack(folder: Path, scale: float) -> AsyncIterator[Stack]:
             found.controller = await found.new_controller()
             found.workers = [await found.new_worker(found.controller) for _ in range(2)]
             await found.all_know(2)
-            found.gateway = await found.new_gateway("--audit-log", str(folder / "audit.jsonl"))
+            found.gateway = await found.new_gateway("--audit-log", str(found.audit))
             yield found
 
 
@@ -187,6 +214,22 @@ async def until(true: Callable[[], Awaitable[bool]], running: Running | None = N
     raise Lost(f"it did not come within {seconds:g} s")
 
 
+async def beside(width: int, works: Iterable[Awaitable[T]]) -> list[T]:
+    """Do them side by side, at most `width` at a time; the first that raises ends the others."""
+    places = asyncio.Semaphore(width)
+
+    async def one(work: Awaitable[T]) -> T:
+        async with places:
+            return await work
+
+    tasks = [asyncio.ensure_future(one(work)) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 async def _alive(port: int) -> bool:
     return (await get(port, "/health")).status == 200
 
@@ -194,6 +237,12 @@ async def _alive(port: int) -> bool:
 async def ready(port: int) -> bool:
     """Whether a gateway is."""
     return (await get(port, "/ready")).status == 200
+
+
+async def counts(port: int, running: int, waiting: int = 0) -> bool:
+    """Whether a gateway says that so many requests run and wait."""
+    metrics = (await get(port, "/metrics", bearer(ADMIN))).body
+    return b"num_requests_running %d\n" % running in metrics and b"num_requests_waiting %d\n" % waiting in metrics
 
 
 async def _stopped(running: Running) -> None:

@@ -24,6 +24,7 @@ TYPES = {
 }
 CHAT = "/v1/chat/completions"
 DOT = data_url(size=(2, 2))
+DONE = b"data: [DONE]\n\n"
 
 
 @dataclass
@@ -61,14 +62,40 @@ class Answer:
         return str(error["code"])
 
     @property
+    def whole(self) -> bool:
+        """Whether all came that its head promises."""
+        fields = self.headers
+        if fields.get("transfer-encoding") == "chunked":
+            return self.raw.endswith(b"0\r\n\r\n")
+        return fields.get("content-length") == str(len(self.body))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it is a stream of events."""
+        return self.headers.get("content-type", "").startswith("text/event-stream")
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Text and `finish_reason` of each choice, of a whole answer or of a stream; raises for anything else."""
+        found: dict[int, list[str]] = {}
+        for choice in self._choices():
+            part = choice["delta"] if self.streamed else choice["message"]
+            said = found.setdefault(choice["index"], ["", ""])
+            said[0] += part.get("content") or ""
+            said[1] = choice["finish_reason"] or said[1]
+        return [(text, reason) for _, (text, reason) in sorted(found.items())]
+
+    def _choices(self) -> list[dict[str, Any]]:
+        if not self.streamed:
+            return list(self.json()["choices"])
+        expect(self.body.endswith(DONE), "a stream without its end")
+        events = self.body.decode().removesuffix(DONE.decode()).split("\n\n")
+        return [choice for event in events if event for choice in json.loads(event.removeprefix("data: "))["choices"]]
+
+    @property
     def text(self) -> str:
-        """What is released: of a whole answer or of a stream; raises for anything else."""
-        if not self.headers.get("content-type", "").startswith("text/event-stream"):
-            return "\n".join(choice["message"]["content"] for choice in self.json()["choices"])
-        events = [line[6:] for line in self.body.decode().split("\n\n") if line]
-        expect(events[-1] == "[DONE]", "a stream without its end")
-        chunks = [json.loads(event)["choices"] for event in events[:-1]]
-        return "".join(choice["delta"].get("content") or "" for choices in chunks for choice in choices)
+        """What is released, a line for each choice; raises for anything but an answer."""
+        return "\n".join(text for text, _ in self.said)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -132,13 +159,16 @@ def question(text: str = "What is this?", *images: str, **more: Any) -> dict[str
 
 
 def check_answer(answer: Answer, statuses: set[int], codes: set[str] | None = None) -> None:
-    """What holds of every answer of the gateway: its status, its id, the shape of its error; no mark, no trace. Raises `Lost`."""
+    """What holds of every answer of the gateway: it is whole, its status, its id, the shape of its error; no part of a mark, no trace.
+    Raises `Lost`."""
     expect(answer.status in statuses, f"status {answer.status} ({answer.code}) instead of {sorted(statuses)}")
-    expect(MARK.encode() not in answer.raw, "text that was not cleared")
-    expect(TOLD.encode() not in answer.raw, "an error's own text")
+    expect(answer.whole, "an answer that was cut off")
+    expect(MARK[:4].encode() not in answer.raw, "text that was not cleared")
+    expect(TOLD[:4].encode() not in answer.raw, "an error's own text")
     for trace in (b"Traceback", b"/llava/", b"0x7f", b"site-packages"):
         expect(trace not in answer.raw, f"the answer tells of the inside ({trace.decode()})")
-    if answer.status < 400 or not answer.body:
+    if answer.status < 400:
+        expect(answer.body.endswith(DONE) if answer.streamed else answer.json(), "neither an object nor a stream with its end")
         return
     error = answer.json()["error"]
     expect(set(error) == {"message", "type", "param", "code"}, "an error of another shape")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import comb
+from math import exp, lgamma, log, log1p
 
 CONFIDENCE = 0.95
 
@@ -69,8 +69,9 @@ def upper_bound(lost: int, tried: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _at_most(lost: int, tried: int, rate: float) -> float:
-    """Probability of at most so many losses."""
-    return sum(comb(tried, k) * rate**k * (1 - rate) ** (tried - k) for k in range(lost + 1))
+    """Probability of at most so many losses. By logarithms: thousands over hundreds is more than a float can hold."""
+    ways = (lgamma(tried + 1) - lgamma(k + 1) - lgamma(tried - k + 1) for k in range(lost + 1))
+    return sum(exp(way + k * log(rate) + (tried - k) * log1p(-rate)) for k, way in enumerate(ways))
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,27 @@ def test_cve_2024_12065_no_file_of_the_server_is_read_for_a_client(tmp_path: Pat
 
 def test_cve_2024_9308_no_answer_sends_a_browser_elsewhere() -> None:
     no_redirect("/file=https://evil.example")
+
+
+def test_cve_2024_9311_a_page_of_another_site_uploads_nothing_and_no_upload_is_shown_to_anybody() -> None:
+    script = b'--b\r\ncontent-disposition: form-data; name="files"; filename="x.html"\r\n\r\n<script>alert(1)</script>\r\n--b--\r\n'
+    simple = ("multipart/form-data; boundary=b", "text/plain", "application/x-www-form-urlencoded")  # what a page may send unasked
+    for app in servers():
+        for path, kind in itertools.product(("/upload", "/register_worker", "/worker_generate_stream", "/v1/chat/completions"), simple):
+            for headers in ([], [("origin", "https://evil.example")], [("origin", "null")]):
+                answer = ask(app, "POST", path, [("content-type", kind), ("content-length", str(len(script))), *headers], [script])
+                assert (answer.status, answer.chunks_read) == (403 if headers else 415, 0)
+                assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert ask(app, "GET", "/file=/tmp/gradio/x.html").status == 404
+
+
+def test_cve_2024_11449_no_prediction_calls_an_address(trap: Canary) -> None:
+    file = {"path": trap.url, "url": trap.url, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+    for app in servers():
+        for path in ("/run/predict", "/run/predict/", "/api/predict", "/gradio_api/run/predict", "/queue/join"):
+            body = {"data": [file, trap.url], "path": trap.url, "fn_index": 0, "session_hash": "x"}
+            assert post(app, path, body).status == 404
+    assert trap.hits == []
 
 
 def test_cve_2024_10225_a_long_multipart_boundary_is_refused_unread() -> None:

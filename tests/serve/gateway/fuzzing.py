@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import traceback
 import zlib
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any, cast
 
 import requests
@@ -70,6 +75,29 @@ def fuzz(url: str, cases: int, number: int = 0, *, works: bool = True, key: str 
     return seen
 
 
+def apart(work: Callable[..., Seen], cases: int, number: int, *more: Any) -> Seen:
+    """`work(cases, number, *more)` in a process for each core, with a part of the cases and a seed of its own: to draw a request costs
+    more than to answer it. Raises `RuntimeError` that tells of what was wrong in one of them."""
+    jobs = os.cpu_count() or 1
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        parts = [pool.submit(_told, work, -(-cases // jobs), number + at, *more) for at in range(jobs)]
+    total: Seen = Counter()
+    for part in parts:
+        seen = part.result()
+        if isinstance(seen, str):
+            raise RuntimeError(seen)
+        total += seen
+    return total
+
+
+def _told(work: Callable[..., Seen], *args: Any) -> Seen | str:
+    logging.disable()  # of the model that fails
+    try:
+        return work(*args)
+    except Exception as error:  # noqa: BLE001 - schemathesis' own exceptions do not survive the way to another process
+        return "".join(traceback.format_exception_only(error))
+
+
 def _config(number: int) -> SchemathesisConfig:
     """Keys are not drawn: a wrong one is refused before anything else is looked at."""
     generation = GenerationConfig(with_security_parameters=False)
@@ -117,17 +145,21 @@ def _mend(body: object) -> None:
         body["messages"] = kept
 
 
+def served(cases: int, number: int, works: bool) -> Seen:
+    """Ask a gateway in this process, whose model works or fails."""
+    with gateway(healthy if works else failing) as running:
+        return fuzz(f"http://127.0.0.1:{running.port}", cases, number, works=works)
+
+
 def main() -> int:
     """Run, print what came back, and say whether it was right."""
     parser = argparse.ArgumentParser(description="Schema fuzz of the gateway.")
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    logging.disable()  # of the model that fails
     total = 0
-    for script, works in ((healthy, True), (failing, False)):
-        with gateway(script) as running:
-            seen = fuzz(f"http://127.0.0.1:{running.port}", options.cases if works else options.cases // 10, options.seed, works=works)
+    for works in (True, False):
+        seen = apart(served, options.cases if works else options.cases // 10, options.seed, works)
         total += seen.total()
         print(f"with a model that {'works' if works else 'fails'}:")  # noqa: T201
         for (label, mode, status), count in sorted(seen.items()):
