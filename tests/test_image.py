@@ -39,6 +39,12 @@ def test_the_four_formats_are_read_alike_from_everywhere(kind: str, tmp_path: Pa
     assert np.abs(np.asarray(images[0].pil()).astype(int) - np.asarray(corners())).max() <= (12 if kind == "JPEG" else 0)
 
 
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(encoded(corners(), "PNG"))
+    assert Image.open("~/a.png") == Image.open(Path("~/a.png")) == Image(corners())
+
+
 def test_a_gif_gives_its_first_frame() -> None:
     data = encoded(PIL.new("RGB", (4, 4), "red"), "GIF", save_all=True, append_images=[PIL.new("RGB", (4, 4), "blue")])
     assert pixels(Image.open(data))[0] == [255, 0, 0]

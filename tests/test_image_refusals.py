@@ -155,6 +155,7 @@ def test_a_pillow_image_that_cannot_be_decoded_is_refused() -> None:
         ("", "path is empty"),
         (".", "is a folder, not an image file"),
         ("a\0b", "cannot be read: not a usable path"),
+        ("~nobody-of-that-name/a.png", "cannot be read: not a usable path"),
         ("x" * 5000, "cannot be read: File name too long"),
         ("https://example.org/a.png", "URLs are not fetched: download"),
         ("data:image/png;base64,!!!", "not valid base64"),
