@@ -10,6 +10,7 @@ Calls may come from any thread and from inside a running event loop; the work ha
 from __future__ import annotations
 
 import asyncio
+import difflib
 import re
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import fields, replace
@@ -58,8 +59,12 @@ class ECSO:
         from llava.engines import connect
 
         sampling = {name: value for name, value in options.items() if name in _SAMPLING}
+        others = {name: value for name, value in options.items() if name not in _SAMPLING}
+        for name in others:  # the engine would say what it knows, and nothing of these
+            if near := difflib.get_close_matches(name, _SAMPLING, 1, 0.8):
+                raise UserError(f"Unknown option {name!r}. Did you mean {near[0]}?")
         self.method = Method(defence, policy_named(policy).answering(**sampling), prompts)
-        self.engine: Engine = connect(target, **{k: v for k, v in options.items() if k not in _SAMPLING})  # type: ignore[arg-type]
+        self.engine: Engine = connect(target, **others)  # type: ignore[arg-type]
         self._portal = Portal(self.engine.close if isinstance(target, str | Path) else None)
 
     def using(self, *, policy: str | Policy | None = None, defence: str | None = None) -> Method:

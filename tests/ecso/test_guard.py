@@ -62,6 +62,14 @@ def test_what_cannot_be_is_refused_before_anything_starts(target: object, option
     assert portals() == []
 
 
+@pytest.mark.parametrize(("option", "meant"), [("max_token", "max_tokens"), ("temprature", "temperature"), ("top-p", "top_p")])
+def test_a_slip_in_the_name_of_a_sampling_option_is_told_what_was_meant(option: str, meant: str) -> None:
+    slip: dict[str, Any] = {option: 1}
+    with pytest.raises(UserError, match=rf"Unknown option '{option}'\. Did you mean {meant}\?"):
+        ECSO("scripted:a", **slip)
+    assert portals() == []
+
+
 def test_one_loaded_model_serves_several_methods() -> None:
     engine = ScriptedEngine(lines(recheck="Yes"))
     with ECSO(engine, max_tokens=9) as guard:
