@@ -38,6 +38,7 @@ def load_generic(folder: Path, *, name: str, device: torch.device, dtype: torch.
     if config.is_encoder_decoder:
         raise CheckpointError(f"{folder} ({config.model_type}) is no decoder-only model: others are not supported.")
     sees = _sees(folder, config)
+    config._attn_implementation = None  # a checkpoint's wish may name code on the hub, which transformers would fetch and run
     options: dict[str, Any] = {"dtype": dtype or (torch.float32 if device.type == "cpu" else "auto"), "device_map": {"": device}}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
@@ -172,7 +173,9 @@ def _try(folder: Path, read: Callable[..., Any], **options: Any) -> Any:
     except LlavaError:
         raise
     except ImportError as error:
-        package = re.search(r"(?i)torchvision|flash.?attn|num2words|sentencepiece|\w+(?= library| package)", str(error))
+        package = re.search(
+            r"(?i)torchvision|flash.?attn|num2words|sentencepiece|\b(?!(?:the|a|this)\b)\w+(?= library| package)", str(error)
+        )
         what = package.group() if package else "a package that is not installed"
         raise UserError(
             f"{folder} needs {what}: install it (pip install {package.group() if package else '...'}) and try again."

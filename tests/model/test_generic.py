@@ -145,6 +145,15 @@ def test_a_folder_that_is_not_what_it_says_is_refused(tiny_llama: Path, tmp_path
         load(str(folder))
 
 
+@pytest.mark.parametrize("wish", ["kernels-community/flash-attn2", "somebody/kernel", "flash_attention_2", "nonsense", 5])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_checkpoint_does_not_choose_the_code_of_its_attention(tiny_llama: Path, tmp_path: Path, key: str, wish: object) -> None:
+    folder = copied(tiny_llama, tmp_path)
+    edit(folder / "config.json", **{key: wish})
+    assert load(str(folder), device="cpu").model.config._attn_implementation == "sdpa"
+    assert load(str(folder), device="cpu", attn_implementation="eager").model.config._attn_implementation == "eager"
+
+
 def test_damaged_weights_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
     folder = copied(tiny_llama, tmp_path)
     (folder / "model.safetensors").write_bytes((tiny_llama / "model.safetensors").read_bytes()[:5000])
