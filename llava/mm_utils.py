@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -59,8 +60,11 @@ def expand2square(pil_img: Image.Image, background_color: tuple[int, int, int]) 
 def process_images(images: Sequence[Image.Image], image_processor: Any, model_cfg: Any) -> Tensor:
     """Pixels (n, 3, H, W), float32, normalised, as `model_cfg.image_aspect_ratio` ("pad", or unset for a centre crop) wants them.
 
-    Images are made upright RGB first; LLaVA leaves that to its caller. Raises `UserError` for "anyres".
+    Images are made upright RGB first; LLaVA leaves that to its caller. Raises `UserError` for "anyres" and for what is no list of Pillow
+    images.
     """
+    if isinstance(images, Image.Image | str) or not all(isinstance(image, Image.Image) for image in images):
+        raise UserError("process_images takes a list of Pillow images, such as [PIL.Image.open(path)].")
     mode = getattr(model_cfg, "image_aspect_ratio", None)
     if mode is not None and "anyres" in mode:
         raise UserError("image_aspect_ratio 'anyres' (LLaVA 1.6) is not supported yet: use a LLaVA 1.5 checkpoint.")
@@ -97,9 +101,9 @@ def tokenizer_image_token(
     return torch.tensor(ids, dtype=torch.long) if return_tensors else ids
 
 
-def get_model_name_from_path(model_path: str) -> str:
+def get_model_name_from_path(model_path: str | Path) -> str:
     """The last part of a path, with its parent's name before it where it is a training checkpoint ("run_checkpoint-500")."""
-    parts = model_path.strip("/").split("/")
+    parts = str(model_path).strip("/").split("/")
     return "_".join(parts[-2:]) if parts[-1].startswith("checkpoint-") else parts[-1]
 
 

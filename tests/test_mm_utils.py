@@ -5,6 +5,7 @@ import hashlib
 import io
 import struct
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -90,6 +91,12 @@ def test_anyres_is_refused_for_now() -> None:
         pixels(Image.new("RGB", (4, 4)), 56, "anyres")
 
 
+@pytest.mark.parametrize("images", [Image.new("RGB", (4, 4)), ["cat.png"], "cat.png", [None], [b"cat"]])
+def test_what_is_no_list_of_pillow_images_is_told_what_is(images: Any) -> None:
+    with pytest.raises(UserError, match="a list of Pillow images"):
+        process_images(images, None, None)
+
+
 def test_base64_gives_the_image_or_a_sentence() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4)).save(buffer, "PNG")
@@ -105,9 +112,14 @@ def test_base64_gives_the_image_or_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("liuhaotian/llava-v1.5-7b", "llava-v1.5-7b"), ("/runs/llava-x/checkpoint-500/", "llava-x_checkpoint-500"), ("llava", "llava")],
+    [
+        ("liuhaotian/llava-v1.5-7b", "llava-v1.5-7b"),
+        ("/runs/llava-x/checkpoint-500/", "llava-x_checkpoint-500"),
+        ("llava", "llava"),
+        (Path("/runs/llava"), "llava"),
+    ],
 )
-def test_a_model_s_name_is_the_end_of_its_path(path: str, name: str) -> None:
+def test_a_model_s_name_is_the_end_of_its_path(path: str | Path, name: str) -> None:
     assert get_model_name_from_path(path) == name
 
 
