@@ -14,7 +14,7 @@ from llava.conversation import Conversation
 from llava.errors import CheckpointError, UserError
 from llava.mm_utils import get_model_name_from_path
 from llava.model import huggingface
-from llava.model.folder import Kind, kind_of, read_json, resolve
+from llava.model.folder import Kind, here, kind_of, read_json, resolve
 from llava.model.loaded import Loaded
 from llava.model.options import How, attention_for, device_for, dtype_for, quantization_for
 from llava.model.original import Original
@@ -52,18 +52,19 @@ def load_pretrained_model(
     """LLaVA's (tokenizer, model, image_processor, context_len), with LLaVA's signature; `model_name` may be anything.
 
     `model.generate(ids, images=...)` takes what LLaVA's takes: ids (1, N) int64 with `IMAGE_TOKEN_INDEX` for each image, and pixels
-    (n, 3, H, W) of `process_images`. Where there is no CUDA, the device is chosen as by `load`; weights are float16 on CUDA and float32 on
-    a CPU, unless `torch_dtype` says otherwise. `load_8bit` and `load_4bit` need CUDA and bitsandbytes.
+    (n, 3, H, W) of `process_images`. The device is `device`, or where that is "cuda" the one that `device_map` names ("cpu", "cuda:1", 1 or
+    {"": ...}), and chosen as by `load` where there is no CUDA. Weights are float16 on CUDA and float32 on a CPU, unless `torch_dtype` says
+    otherwise. `load_8bit` and `load_4bit` need CUDA and bitsandbytes.
     `context_len` is LLaVA's informative number: `max_sequence_length` of the config or 2048. Raises `CheckpointError` and `UserError`.
     """
     if model_base is not None:
         raise UserError("model_base (LoRA and projector-only checkpoints) is not supported yet: merge the checkpoint into its base first.")
-    _check_device_map(device_map)
+    named = _device_in(device_map)
     dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", None))
     attention = "flash_attention_2" if use_flash_attn else kwargs.pop("attn_implementation", None)
     if kwargs:
         raise UserError(f"Unknown options {', '.join(sorted(kwargs))}: known are torch_dtype and attn_implementation.")
-    where = device_for(device if device != "cuda" or torch.cuda.is_available() else "auto")
+    where = device_for(device if device != "cuda" else named or ("cuda" if torch.cuda.is_available() else "auto"))
     if dtype is None and where.type == "cuda":
         dtype = torch.float16
     how = How(where, dtype_for(dtype), attention_for(attention), quantization_for(load_8bit, load_4bit))
@@ -121,11 +122,19 @@ def _check_vocabulary(loaded: Loaded, folder: Path) -> None:
         )
 
 
-def _check_device_map(device_map: Any) -> None:
-    if device_map not in (None, "auto") and not (isinstance(device_map, dict) and set(device_map) == {""}):
+def _device_in(device_map: Any) -> str | None:
+    """The one device that a device map names, None where it leaves the choice; raises `UserError` for a model in parts."""
+    if isinstance(device_map, dict) and set(device_map) == {""}:
+        device_map = device_map[""]
+    if device_map is None or device_map == "auto":
+        return None
+    if type(device_map) is int:
+        return f"cuda:{device_map}"
+    if not isinstance(device_map, str | torch.device) or device_map in ("balanced", "balanced_low_0", "sequential"):
         raise UserError("A model is put on one device here: leave device_map at 'auto' and name the device.")
+    return str(device_map)
 
 
 def _name(target: str) -> str:
-    path = Path(target).expanduser()
-    return get_model_name_from_path(str(path.resolve()) if path.is_dir() else target)
+    path = here(target)
+    return get_model_name_from_path(target if path is None else path.resolve())

@@ -41,16 +41,27 @@ def resolve(target: str | Path, *, tower: bool = False) -> Path:
     text = str(target)
     if not text.strip():
         raise UserError("The model's name is empty: give a checkpoint folder, a hub id like org/name, or mini.")
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = here(text)
+    if path is not None and path.is_dir():
         return path
     if text == "mini":
         return MINI
-    if path.exists():
+    if path is not None:
         raise CheckpointError(f"{text} is a file: give the folder that holds the checkpoint.")
     if not _REPO_ID.fullmatch(text) or ".." in text:
-        raise CheckpointError(f"There is no checkpoint folder {text}. Check the path, or give a hub id like llava-hf/llava-1.5-7b-hf.")
+        raise CheckpointError(
+            f"There is no checkpoint folder {text[:200]}. Check the path, or give mini or a hub id like llava-hf/llava-1.5-7b-hf."
+        )
     return _download(text, _TOWER_FILES if tower else _CHECKPOINT_FILES)
+
+
+def here(target: str | Path) -> Path | None:
+    """What is called `target` on this machine, with `~` as somebody's home; None where there is nothing."""
+    try:
+        path = Path(target).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, nobody's home, or no name of a file at all
+        return None
 
 
 def _download(repo_id: str, patterns: Sequence[str]) -> Path:

@@ -21,7 +21,7 @@ from llava.errors import CheckpointError, UserError
 from llava.model import huggingface, shards
 from llava.model.failures import UNREADABLE, first_line
 from llava.model.filling import add_image_row, empty_model, fill, read, vision_prefix
-from llava.model.folder import read_json, resolve
+from llava.model.folder import here, read_json, resolve
 from llava.model.language_model.llava_llama import LlavaLlamaForCausalLM
 from llava.model.options import How
 from llava.model.tokenizer import LlamaTokenizer
@@ -198,9 +198,9 @@ def _sentencepiece_tokenizer(folder: Path) -> LlamaTokenizer:
 
 def _tower_folder(folder: Path, tower: str) -> Path:
     """The vision tower's folder: as named, beside the checkpoint's files, beside its folder, or from the hub."""
-    for candidate in (Path(tower).expanduser(), folder / tower, folder.parent / tower):
-        if (candidate / "config.json").is_file():
-            return candidate
+    for candidate in (tower, folder / tower, folder.parent / tower):
+        if (found := here(candidate)) is not None and (found / "config.json").is_file():
+            return found
     try:
         return resolve(tower, tower=True)
     except UserError as error:

@@ -56,6 +56,16 @@ def test_paths_and_typos_never_reach_the_hub(target: str, monkeypatch: pytest.Mo
     refused(target, "There is no checkpoint folder .* Check the path")
 
 
+@pytest.mark.parametrize("target", ["x" * 300, "x/" * 5000, "~nobody-of-that-name/llava", "a\0b"])
+def test_what_can_be_no_path_is_no_folder_either(target: str) -> None:
+    assert len(refused(target, "There is no checkpoint folder .* or give mini or a hub id")) < 400
+
+
+@pytest.mark.parametrize("tower", ["x" * 300, "~nobody-of-that-name/clip", "a\0b", 5, ["clip-tiny-56"]])
+def test_a_vision_tower_that_can_be_no_path_is_missing(tower: object, tmp_path: Path) -> None:
+    refused(copied(tmp_path, mm_vision_tower=tower), "vision tower .* is missing. Put its folder beside")
+
+
 @pytest.mark.parametrize("target", ["", "  "])
 def test_an_empty_name_is_an_error(target: str) -> None:
     refused(target, "name is empty")
@@ -110,10 +120,27 @@ def test_model_base_quantised_weights_and_split_devices_are_refused_for_now() ->
         load_pretrained_model(path, None, "llava", load_8bit=True)
     with pytest.raises(UserError, match="load_4bit"):
         load_pretrained_model(path, None, "llava", load_4bit=True)
-    with pytest.raises(UserError, match="one device"):
-        load_pretrained_model(path, None, "llava", device_map={"a": 0, "b": 1})
+    for split in ({"a": 0, "b": 1}, {"model": "cpu"}, "balanced", "sequential", ["cpu"], {"": None, "model": "cpu"}):
+        with pytest.raises(UserError, match="one device"):
+            load_pretrained_model(path, None, "llava", device_map=split)
     with pytest.raises(UserError, match="Unknown options temperature"):
         load_pretrained_model(path, None, "llava", temperature=1)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, torch.device("cpu"), {"": torch.device("cpu")}])
+def test_a_device_map_that_names_one_device_is_obeyed(device_map: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(golden.CHECKPOINTS / "llava-v1.5-tiny")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # where there is one, the map decides all the same
+    assert load_pretrained_model(path, None, "llava", device_map=device_map)[1].device == torch.device("cpu")
+    assert load_pretrained_model(path, None, "llava", device_map="cuda:1", device="cpu")[1].device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device_map", ["cuda:1", {"": "cuda:1"}, {"": 1}, 1])
+def test_a_device_that_is_not_there_is_not_replaced_in_silence(device_map: Any) -> None:
+    if torch.cuda.device_count() > 1:
+        pytest.skip("this machine has that device")
+    with pytest.raises(UserError, match="There is no device cuda:1 here"):
+        load_pretrained_model(str(golden.CHECKPOINTS / "llava-v1.5-tiny"), None, "llava", device_map=device_map)
 
 
 @pytest.mark.parametrize(
