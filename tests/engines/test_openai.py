@@ -102,8 +102,23 @@ def test_other_refusals_give_their_codes_but_never_the_message(server: OpenAISer
     assert "(422, invalid_request_error, weird, messages)" in str(found)
 
 
-def test_a_model_without_eyes_says_so(server: OpenAIServer) -> None:
-    assert "does not take images" in str(failure(server, 400, error("tiny is not a multimodal model")))
+@pytest.mark.parametrize(
+    "said",
+    [
+        "tiny is not a multimodal model",
+        "At most 0 image(s) may be provided in one request.",
+        "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+        "This model does not support image inputs",
+        "The model doesn't accept images.",
+    ],
+)
+def test_a_model_without_eyes_says_so(server: OpenAIServer, said: str) -> None:
+    assert "does not take images" in str(failure(server, 400, error(said)))
+
+
+@pytest.mark.parametrize("said", ["cannot identify image file", "Could not load the image: it is truncated", "what is not in this image?"])
+def test_a_picture_that_a_server_cannot_read_says_nothing_of_its_model(server: OpenAIServer, said: str) -> None:
+    assert "refused the request (400" in str(failure(server, 400, error(said)))
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -20,7 +20,12 @@ SETTINGS = ("temperature", "top_p", "seed", "stop")
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum.{0,20}(length|tokens)|(prompt|input).{0,20}too long|too many tokens", re.I
 )
-_NO_IMAGES = re.compile(r"(not|n't).{0,40}(multimodal|vision|image)|image.{0,40}not (supported|allowed)|at most 0 image", re.I)
+# Of the model, and not of a picture that it "could not read".
+_NO_IMAGES = re.compile(
+    r"(not|n't) (a |an )?(multimodal|vision)|(not|n't) (currently )?(support|accept|take|allow|have)\w*.{0,20}(multimodal|vision|image)"
+    r"|image.{0,40}not (supported|allowed|accepted)|at most 0 image",
+    re.I,
+)
 # How OpenAI, vLLM, SGLang and llama.cpp count in their refusals.
 _CONTEXT = re.compile(r"(?:context|model) (?:length|size|window)\D{0,12}(\d+)", re.I)
 _PROMPT = re.compile(
