@@ -91,7 +91,12 @@ class Policy:
         return "\n\n".join(message.text for message in ask.messages if message.role == "user" and message.text.strip())
 
     def answering(self, **changes: object) -> Policy:
-        """The same policy with some fields of `answer` changed: temperature, top_p, max_tokens, stop, seed."""
+        """The same policy with some fields of `answer` changed: temperature, top_p, max_tokens, stop, seed.
+
+        Who names `top_p` alone wants to sample: where the policy is greedy, the temperature is 1 then, as by default in OpenAI's protocol.
+        """
+        if changes.get("top_p", 1) != 1 and not self.answer.temperature:
+            changes = {"temperature": 1.0, **changes}
         if isinstance(stop := changes.get("stop"), str):
             changes["stop"] = (stop,)
         return replace(self, answer=replace(self.answer, **changes)) if changes else self  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llava.cli import pair, program
 from llava.ecso import DEFENCES, POLICIES
-from llava.ecso.policy import policy_named
+from llava.ecso.policy import Policy, policy_named
 from llava.errors import UserError
 from llava.eval.plan import Plan, Shard
 from llava.eval.tasks import configured
@@ -53,8 +53,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--model-name", metavar="NAME", help="what answer files call the model (default: the last part of its target)")
     add("--max-tokens", type=int, metavar="N", help="longest answer (default: what each benchmark says)")
     add("--temperature", type=float, metavar="T", help="of the answers; 0 (default) is greedy")
-    add("--top-p", type=float, metavar="P", help="of the answers, with a temperature")
-    add("--seed", type=int, default=0, metavar="N", help="of the answers, with a temperature (default: 0)")
+    add("--top-p", type=float, metavar="P", help="of the answers; below 1 and without --temperature, that is 1")
+    add("--seed", type=int, default=0, metavar="N", help="of answers that are not greedy (default: 0)")
     add("--limit", type=int, metavar="N", help="only the first N samples of each benchmark")
     add("--shard", type=Shard.of, metavar="I/N", help="only every N-th sample, from number I on; recorded apart, see merge")
     add("--processes", default="auto", metavar="N", help="shards side by side (default: as many as CUDA_VISIBLE_DEVICES names)")
@@ -123,10 +123,6 @@ def _plan(options: argparse.Namespace) -> Plan:
         raise UserError("Say what to evaluate and where to record it: --tasks vlsafe,mme --out runs/first.")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"--out {options.out} is a file: name a folder.")
-    sampling = {"temperature": options.temperature, "top_p": options.top_p}
-    if options.temperature:
-        sampling["seed"] = options.seed  # else a run that was interrupted could not go on as it began
-    chosen = {name: value for name, value in sampling.items() if value is not None}
     return Plan(
         target=options.target,
         tasks=configured(options.tasks, options.task_option),
@@ -136,7 +132,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         options=dict(pair(text) for text in options.engine_option),
         model_name=options.model_name,
         preset=options.preset,
-        policy=policy_named(options.policy).answering(**chosen),
+        policy=_policy(options),
         max_tokens=options.max_tokens,
         limit=options.limit,
         shard=options.shard,
@@ -146,6 +142,14 @@ def _plan(options: argparse.Namespace) -> Plan:
         strict=options.strict,
         ray=options.ray,
     )
+
+
+def _policy(options: argparse.Namespace) -> Policy:
+    sampling = {"temperature": options.temperature, "top_p": options.top_p}
+    policy = policy_named(options.policy).answering(**{name: value for name, value in sampling.items() if value is not None})
+    if not policy.answer.temperature:
+        return policy
+    return policy.answering(seed=options.seed)  # else a run that was interrupted could not go on as it began
 
 
 def _processes(wanted: str, plan: Plan, gpus: int) -> int:

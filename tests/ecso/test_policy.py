@@ -67,6 +67,18 @@ def test_sampling_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
         PAPER.answering(**wrong)
 
 
+def test_top_p_alone_asks_to_sample() -> None:
+    def asked(policy: Policy = PAPER, **changes: object) -> tuple[float, float]:
+        answer = policy.answering(**changes).answer
+        return answer.temperature, answer.top_p
+
+    assert asked(top_p=0.9) == (1.0, 0.9)
+    assert asked(PAPER.answering(temperature=0.5), top_p=0.9) == (0.5, 0.9)
+    assert asked(temperature=0.2, top_p=0.9) == (0.2, 0.9)
+    assert asked(temperature=0, top_p=0.9) == (0, 0.9)  # said so
+    assert asked(top_p=1.0) == asked(top_p=1) == (0.0, 1.0)  # all tokens: many clients send that by themselves
+
+
 @given(st.text(max_size=300), st.integers(1, 40), st.data())
 def test_windows_cover_every_run_of_the_overlaps_length(answer: str, window: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, window - 1))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llava.cli import main
 from llava.eval.session import evaluate
 from tests.eval.oracle import Server, served
 from tests.eval.runs import METHODS, ROOT, command, content, ids, plan, records, run, same, vlsafe
@@ -66,6 +67,18 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(data: Path, server: Server, t
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("llava: ")
     assert (done.stderr.count("\n"), sentence in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "sampled"), [(["--top-p", "0.9"], (1.0, 0.9, 0)), (["--temperature", "0", "--top-p", "0.9"], (0.0, 0.9, None))]
+)
+def test_top_p_alone_asks_to_sample_in_a_way_that_can_be_gone_on_with(
+    data: Path, server: Server, tmp_path: Path, more: list[str], sampled: tuple[float, float, int | None]
+) -> None:
+    command = ["eval", *words(data, tmp_path, server), "--methods", "direct", "--limit", "1", "--no-progress", *more]
+    assert main(command) == 0
+    answer = content(records(tmp_path, "direct"))[0]["method"]["policy"]["answer"]
+    assert (answer["temperature"], answer["top_p"], answer["seed"]) == sampled
 
 
 def test_nobody_there_is_exit_code_1(data: Path, tmp_path: Path) -> None:
