@@ -7,9 +7,9 @@ import secrets
 
 from tests.openai_server import Behaviour, error, openai_server
 from tests.resilience.matrix import row
-from tests.resilience.play import MARK, STEPS, WIRE
+from tests.resilience.play import MARK, SAFE, STEPS, WIRE
 from tests.resilience.stack import KEY, Stack, free_port, until
-from tests.resilience.talk import CHAT, ask, bearer, check_answer, get, question
+from tests.resilience.talk import CHAT, ask, bearer, check_answer, check_said, get, question
 from tests.resilience.tally import Tally, expect
 
 MODEL = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "tiny"}
@@ -54,7 +54,7 @@ async def liars(stack: Stack, tally: Tally) -> None:
                 text = f"mood(harmful) fault({step}={way}#{secrets.token_hex(6)})"
                 answer = await ask(stack.gateway.port, "POST", CHAT, question(text, stream=stream), bearer(KEY))
                 check_answer(answer, {200, 502, 503})
-                expect(answer.status != 200 or answer.text == "I cannot.", "another text than the safe one")
+                check_said(answer, SAFE)
     with openai_server() as behind:
         port = free_port()
         words = ["llava.serve.api_server", "--engine", behind.url, "--model", "tiny", "--port", str(port), "--engine-option", "retries=0"]

@@ -166,12 +166,15 @@ async def _stalls(stack: Stack, tally: Tally, gateway: int, worker: bool) -> Non
 
 
 async def _gone(port: int, writer: asyncio.StreamWriter) -> bool:
-    """Whether the server holds the connection no longer: none to this client's port is in its table."""
+    """Whether the server has let the connection go: none to this client's port in the kernel's table belongs to a process.
+
+    What the server gave to the kernel before may stay there, without an owner, for as long as the client lives and takes nothing.
+    """
     await asyncio.sleep(0.5)
     mine = f":{writer.get_extra_info('sockname')[1]:04X}"
     with open("/proc/net/tcp", encoding="ascii") as table:  # noqa: ASYNC230, PTH123 - a few lines of the kernel's
         rows = [line.split() for line in table][1:]
-    return not any(words[1].endswith(f":{port:04X}") and words[2].endswith(mine) and words[3] in ("01", "04", "05") for words in rows)
+    return not any(words[1].endswith(f":{port:04X}") and words[2].endswith(mine) and words[9] != "0" for words in rows)
 
 
 @row(

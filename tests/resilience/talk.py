@@ -158,6 +158,12 @@ def question(text: str = "What is this?", *images: str, **more: Any) -> dict[str
     return {"model": "tiny", "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}], **more}
 
 
+def check_said(answer: Answer, *said: tuple[str, str]) -> None:
+    """An answer says exactly this, a choice each; an error says nothing. Raises `Lost`."""
+    if answer.status == 200:
+        expect(answer.said == list(said), f"it said {answer.said}")
+
+
 def check_answer(answer: Answer, statuses: set[int], codes: set[str] | None = None) -> None:
     """What holds of every answer of the gateway: it is whole, its status, its id, the shape of its error; no part of a mark, no trace.
     Raises `Lost`."""
