@@ -3,12 +3,13 @@
     with opened(listener, rules, caps):
         engine = connect(...)                     # minutes, perhaps
 
-It answers on a thread of its own, so that the model is loaded on the main one, where Ctrl-C ends it at once. Who asked is sent away with
-his connection: the next one is accepted by the server that follows at the same port. Knows no model.
+It answers on a thread of its own, so that the model is loaded on the main one, where Ctrl-C ends it at once. A connection ends with its
+answer; whoever was accepted here is answered here, and the next one by the server that follows at the same port. Knows no model.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -28,13 +29,23 @@ from llava.serve.security import Rules
 LOADING = "model_loading"  # the error's code
 AGAIN = 5  # seconds after which a client may ask again
 _CLOSE = {"connection": "close"}
-_TICK = 0.02
+_TICK = 0.02  # seconds
+_PATIENCE = 1.0  # seconds, at the end, for who is connected and has not asked yet
 
 
 @contextmanager
 def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None) -> Iterator[None]:
     """Answer at `listener`, to those whom `rules` let in, until the block ends. The listener stays open."""
-    runner = server(_not_yet(rules, caps), grace=1)
+
+    async def leave() -> None:
+        for each in runner.servers:
+            each.close()  # who connects from now on waits for the next server
+        quiet, end = 0, time.monotonic() + _PATIENCE
+        while quiet < 3 and time.monotonic() < end:  # more than once: between being accepted and being known lie a few turns of the loop
+            await asyncio.sleep(_TICK)
+            quiet = 0 if runner.server_state.connections else quiet + 1
+
+    runner = server(_not_yet(rules, caps), grace=_PATIENCE, leave=leave)
     thread = threading.Thread(target=runner.run, args=([listener.dup()],), name="llava-opening", daemon=True)
     thread.start()
     try:
