@@ -14,7 +14,7 @@ from pathlib import Path
 from llava.bench import pictures, report
 from llava.bench.floor import Size
 from llava.bench.flows import PATHS, Flow, flows
-from llava.bench.machine import Rates, describe, measured_rates, now, said
+from llava.bench.machine import Others, Rates, describe, measured_rates, now, said
 from llava.bench.mini import Mini, mini
 from llava.bench.options import check_least, check_names
 from llava.bench.probes import Check, Decode, check_on_cached_prefix, decode_rates
@@ -75,6 +75,7 @@ class Result:
     began: str = field(default_factory=now)
     rounds: list[Round] = field(default_factory=list)
     soak: list[Soak] = field(default_factory=list)
+    others: float | None = None  # the part of the processors that other processes took meanwhile
 
     def medians(self) -> Round:
         """The figures of all rounds together."""
@@ -85,6 +86,7 @@ def run(plan: Plan, say: Say) -> Result:
     """Run `plan`; `say` is told what is going on."""
     with plan.made(say) as (loaded, _):
         say("measuring the machine's own speed")
+        others = Others()
         rates = measured_rates(loaded.device, loaded.dtype, plan.rate_seconds)
         size = Size.of(loaded)
         result = Result(plan, describe(loaded.device, loaded.dtype), rates, size)
@@ -94,6 +96,7 @@ def run(plan: Plan, say: Say) -> Result:
     if plan.soak:
         say(f"{plan.soak} mixed calls, many of them cancelled")
         result.soak.append(soak(plan.soak, plan.seed))
+    result.others = others.share()
     return result
 
 
@@ -124,7 +127,7 @@ def markdown(result: Result) -> str:
         f"`llava bench engine`, {result.began[:10]}: {said(result.machine)}. Shape {plan.shape}: random weights "
         f"({size.body / 1e6:.1f} M in the language model's layers), a prompt begins with {size.prefix} tokens of system line and image. "
         f"Answers and captions have {plan.tokens} tokens. {plan.rounds} rounds in turn, medians. The machine multiplies "
-        f"{result.rates.operations / 1e9:.0f} G operations/s and moves {result.rates.bytes / 1e9:.1f} GB/s."
+        f"{result.rates.operations / 1e9:.0f} G operations/s and moves {result.rates.bytes / 1e9:.1f} GB/s.{_beside(result.others)}"
     )
     parts = [head]
     if forced and both.flows:
@@ -138,6 +141,13 @@ def markdown(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def _beside(others: float | None) -> str:
+    if others is None:
+        return ""
+    return f" Other processes took {others:.0%} of the processors meanwhile{': the timings are worth little.' if others > _QUIET else '.'}"
+
+
+_QUIET = 0.05  # of all processors: what others may take
 _ABOUT: dict[type, str] = {
     Flow: "ECSO (an answer = the plain way's direct answer; the first text is that of step 1):",
     Check: "A check on an image whose prefix is cached:",

@@ -20,6 +20,7 @@ from llava import __version__
 from llava.engines.local.packed import Packed, packable
 
 _STATUS = Path("/proc/self/status")
+_STAT = Path("/proc/stat")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
@@ -96,6 +97,30 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+class Others:
+    """What other processes take of the processors from now on: timings that were made beside them are worth little."""
+
+    def __init__(self) -> None:
+        self._begin, self._spent = time.perf_counter(), _spent_elsewhere()
+
+    def share(self) -> float | None:
+        """Of all cores, from 0 to 1; None where the system does not tell (all but Linux)."""
+        now, spent = time.perf_counter(), _spent_elsewhere()
+        if spent is None or self._spent is None or now <= self._begin:
+            return None
+        return min(max((spent - self._spent) / (now - self._begin) / (os.cpu_count() or 1), 0.0), 1.0)
+
+
+def _spent_elsewhere() -> float | None:
+    """Seconds that all cores together have worked since the system began, but for this process and its children."""
+    if not _STAT.exists():
+        return None
+    user, nice, system, _idle, _waiting, *interrupts = map(int, _STAT.read_text().partition("\n")[0].split()[1:9])
+    own = os.times()
+    ticks = user + nice + system + sum(interrupts)
+    return ticks / os.sysconf("SC_CLK_TCK") - (own.user + own.system + own.children_user + own.children_system)
 
 
 class PeakMemory:

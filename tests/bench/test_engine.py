@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llava import cli
-from llava.bench.engine import Plan
+from llava.bench.engine import Plan, _beside
 from llava.errors import UserError
 
 TINY = "--quick --shape tiny --samples 4 --tokens 4 --in-flight 1,4 --batches 1,3 --mini-rows 2 --soak 6 --pictures examples"
@@ -43,6 +43,8 @@ def test_a_run_prints_tables_and_writes_every_round(tmp_path: Path, capsys: pyte
     for decode in data["medians"]["decode"]:
         assert decode["ratio"] == pytest.approx(decode["engine"] / decode["plain"])
     assert 'replaced by "No" (safe path) and "Yes" (harmful path); on the engine a No is computed up to' in printed
+    assert data["others"] is None or 0 <= data["others"] <= 1
+    assert ("Other processes took" in printed) == (data["others"] is not None)
     assert (tmp_path / "engine.svg").read_text().startswith("<svg")
 
 
@@ -82,6 +84,12 @@ def test_an_unknown_bench_and_a_file_for_a_folder_are_sentences(tmp_path: Path, 
     (tmp_path / "file").write_text("")
     assert bench(tmp_path / "file") == 2
     assert "name a folder" in capsys.readouterr().err
+
+
+def test_what_other_processes_took_stands_with_the_figures_and_says_when_it_was_too_much() -> None:
+    assert _beside(None) == ""
+    assert _beside(0.02) == " Other processes took 2% of the processors meanwhile."
+    assert _beside(0.4) == " Other processes took 40% of the processors meanwhile: the timings are worth little."
 
 
 def test_a_plan_says_what_is_wrong_with_it() -> None:
