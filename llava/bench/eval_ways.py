@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llava.bench.plain import Plain, Said, same
+from llava.bench.plain import Said, same
+from llava.bench.setup import warmed
 from llava.bench.watched import Watched
 from llava.chat import Call
 from llava.errors import EngineError
@@ -42,7 +43,7 @@ class Done:
 
 def in_the_scripts_way(bench: Bench, course: Course, verdict: str) -> Done:
     """Two passes, as `gen_vlsafe.sh` and `gen_vlsafe_tell_ask.sh` make them; the second reads the answers of the first."""
-    plain, done = Plain(bench.loaded), Done()
+    plain, done = warmed(bench.loaded), Done()
     begin = time.perf_counter()
     for method in course.shelves:
         with (bench.folder / f"{method}.jsonl").open("w", encoding="utf-8") as file:
