@@ -24,6 +24,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import random
 import signal
 import sys
@@ -62,8 +63,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("language", 1800, 8, 1.5e-3),
-    Stage("comparing", 1500, 8, 1.2e-3),
+    Stage("language", 2400, 8, 1.5e-3),
+    Stage("comparing", 3600, 8, 1.2e-3),
     Stage("tower", 3200, 72, 1.5e-3),
     Stage("reading", 1600, 72, 1.2e-3),
     Stage("rereading", 3000, 72, 1.2e-3),
@@ -71,13 +72,15 @@ STAGES = (
     Stage("looking", 800, 16, 1.0e-3),
     Stage("mixture", 1250, 16, 1.0e-3),
     Stage("exam", 1450, 16, 8.0e-4, 30),
-    Stage("resit", 900, 16, 6.0e-4, 30),
+    Stage("resit", 1300, 16, 6.0e-4, 30),
 )
 # Shares of pictures of words, and of two things (from `exam` on of those that are in the pool for that alone).
 NAMING = {"tower": (0.0, 0.1), "reading": (0.45, 0.15), "rereading": (0.6, 0.1)}
 TALKING = {"exam": (0.1, 0.25), "resit": (0.3, 0.12)}  # (0.1, 0.08) before
 RECIPE = ("world", "phrases", "scenes", "texts", "terse", "shapes", "draw", "words", "tokenizer", "dialogues", "data", "model", "train")
 PROCESSES = 2
+# The C library would give the memory of every large tensor back and ask for it anew: a tenth of the time.
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(1 << 27)}
 SEEN_PATCHES = 48  # of 144, in the stages of the tower alone
 POOL = 64_000
 ROOM = 266  # tokens for dialogues behind a picture
@@ -281,6 +284,7 @@ def main() -> None:
     if not (options.runs / "tokenizer.model").exists():
         train_tokenizer(options.runs, options.seed)
     data.picture_pool(options.runs, options.pool, options.seed)
+    os.environ.update(KEPT_MEMORY)  # read by the processes when they start
     with tempfile.TemporaryDirectory() as folder:
         job = (options, f"{folder}/meeting")
         start_processes(work, args=job, nprocs=PROCESSES, daemon=True, start_method="spawn")  # type: ignore[no-untyped-call]
