@@ -5,6 +5,7 @@ Decides by the folder's config which reader is used. Knows no prompts, no engine
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from llava.model.loaded import Loaded
 from llava.model.options import How, attention_for, device_for, dtype_for, quantization_for
 from llava.model.original import Original
 from llava.model.templates import template_for
+
+# LLaVA's settings in config.json, their type, and how to say so.
+_SETTINGS: tuple[tuple[tuple[str, ...], type, str], ...] = (
+    (("tokenizer_model_max_length", "max_sequence_length"), int, "a count of tokens, at least 1"),
+    (("image_aspect_ratio",), str, "a word, such as pad"),
+    (("mm_use_im_start_end", "mm_use_im_patch_token", "unfreeze_mm_vision_tower"), bool, "true or false"),
+)
 
 
 def load(
@@ -79,6 +87,7 @@ def _load(target: str, how: How, conv_mode: str | None = None) -> Loaded:
     folder = resolve(target)
     kind = kind_of(folder)
     config = read_json(folder / "config.json")
+    _check_settings(config, folder)
     how = how.settled(config.get("torch_dtype") or config.get("dtype"))
     if kind is Kind.OTHER:
         if conv_mode is not None or how.quantization is not None:
@@ -88,6 +97,10 @@ def _load(target: str, how: How, conv_mode: str | None = None) -> Loaded:
         return load_generic(folder, name=name, device=how.device, dtype=how.dtype, attn_implementation=how.attn_implementation)
     loaded = (_original if kind is Kind.ORIGINAL else _hugging_face)(folder, name, template, how)
     _check_vocabulary(loaded, folder)
+    try:
+        _ = loaded.eos_ids
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: an eos_token_id in generation_config.json or config.json is no token's number.") from error
     return loaded
 
 
@@ -111,6 +124,16 @@ def _context(config: Any) -> int:
     """Tokens that fit: positions of the language model, or fewer where the checkpoint was trained with fewer."""
     limits = (config.text_config.max_position_embeddings, getattr(config, "tokenizer_model_max_length", None))
     return int(min(limit for limit in limits if limit))
+
+
+def _check_settings(config: Mapping[str, Any], folder: Path) -> None:
+    """LLaVA's own settings are what the code behind relies on, where they are there; transformers checks its own."""
+    for names, kind, said in _SETTINGS:
+        for name in names:
+            value = config.get(name)
+            fits = type(value) is kind and not (kind is int and isinstance(value, int) and value < 1)
+            if value is not None and not fits:
+                raise CheckpointError(f"{folder}/config.json has {name} {value!r:.100}: it is {said}. Copy the checkpoint again.")
 
 
 def _check_vocabulary(loaded: Loaded, folder: Path) -> None:

@@ -58,6 +58,8 @@ def fill(model: Any, tensors: Iterable[tuple[str, Tensor]], how: How, *, where: 
     for name, tensor in tensors:
         if name not in expected:
             raise CheckpointError(f"{where} holds {name}, for which a LLaVA 1.5 model has no place: it is another kind of model.")
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{where}: {name} is of dtype {str(tensor.dtype).removeprefix('torch.')}: only floats are read.")
         rows = _rows_for(tensor, expected[name], model.config, where) if name == embedding else tensor
         if rows.shape != expected[name]:
             raise CheckpointError(_misfit(where, name, rows.shape, expected[name]))

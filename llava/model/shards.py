@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from llava.errors import CheckpointError
-from llava.model.folder import read_json
+from llava.model.folder import here, read_json
 
 PORTION = 256 * 2**20  # bytes of tensors per portion
 # Where both kinds lie in a folder they are copies of each other: safetensors are read faster.
@@ -43,10 +43,10 @@ def _indexed(index: Path) -> dict[Path, frozenset[str]]:
         raise CheckpointError(f"{index} has no weight_map. {_COPY_AGAIN}")
     names: dict[Path, set[str]] = {}
     for name, file in weight_map.items():
-        if Path(file).name != file:
+        if Path(file).name != file or file in ("", ".."):
             raise CheckpointError(f"{index} points outside its folder ({file}): do not use this checkpoint.")
         names.setdefault(index.parent / file, set()).add(name)
-    missing = sorted(path.name for path in names if not path.exists())
+    missing = sorted(path.name[:100] for path in names if here(path) is None)
     if missing:
         raise CheckpointError(f"{index.parent} lacks {len(missing)} of its {len(names)} shards: {', '.join(missing[:3])}. {_COPY_AGAIN}")
     return {path: frozenset(listed) for path, listed in sorted(names.items())}
@@ -124,7 +124,7 @@ def _tensors(path: Path) -> Iterator[_Bin | _Safetensors]:
         try:
             with safe_open(path, framework="pt") as file:
                 yield _Safetensors(file)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:  # OSError: a folder, a device
             raise CheckpointError(f"{path} is damaged or cut off. {_COPY_AGAIN}") from error
         return
     yield _Bin(_plain_tensors(path))
@@ -139,6 +139,11 @@ def _plain_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is cut off, or a pickle with more than plain tensors, which is never loaded.") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or cut off. {_COPY_AGAIN}") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
         raise CheckpointError(f"{path} is not a table of plain tensors: it cannot be used as weights.")
     return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor with numbers of its own: not sparse, not quantised, not without memory."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized and not value.is_meta

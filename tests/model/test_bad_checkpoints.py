@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from llava.errors import CheckpointError, LlavaError, UserError
 from llava.model.builder import load, load_pretrained_model
@@ -166,6 +167,11 @@ def test_a_device_that_is_not_there_is_not_replaced_in_silence(device_map: Any) 
         ({"rope_scaling": {"type": "magic"}}, "describes no model that can be built"),
         ({"mm_vision_select_layer": 9}, "layer 9 of a vision tower with 2 layers"),
         ({"mm_vision_select_feature": "all"}, "mm_vision_select_feature 'all'"),
+        ({"tokenizer_model_max_length": "2048"}, "tokenizer_model_max_length '2048': it is a count of tokens"),
+        ({"tokenizer_model_max_length": -5}, "it is a count of tokens, at least 1"),
+        ({"max_sequence_length": [1]}, "max_sequence_length"),
+        ({"image_aspect_ratio": ["pad"]}, "image_aspect_ratio .* it is a word"),
+        ({"mm_use_im_patch_token": "no"}, "mm_use_im_patch_token 'no': it is true or false"),
         ({"mm_use_im_start_end": True}, "tokenizer .* has 2002 tokens, the model only 2000"),
     ],
 )
@@ -194,11 +200,18 @@ def test_an_index_without_a_map_is_refused(index: str, tmp_path: Path) -> None:
     refused(folder, "has no weight_map")
 
 
-@pytest.mark.parametrize("file", ["../evil.bin", "/etc/passwd"])
+@pytest.mark.parametrize("file", ["../evil.bin", "/etc/passwd", "..", ""])
 def test_an_index_may_not_point_outside_its_folder(file: str, tmp_path: Path) -> None:
     folder = copied(tmp_path)
     (folder / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": file}}))
     refused(folder, "points outside its folder")
+
+
+@pytest.mark.parametrize("file", ["a" * 300 + ".bin", "gone\0.bin"])
+def test_an_index_whose_names_can_be_no_files_lacks_them(file: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": file}}))
+    refused(folder, "lacks 1 of its 1 shards")
 
 
 def test_an_index_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -261,6 +274,36 @@ def test_code_in_a_checkpoint_folder_is_never_imported(tmp_path: Path) -> None:
         load(str(folder), device="cpu")
     assert not marker.exists()
     assert not any("evil" in name for name in sys.modules)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_or_a_device_in_place_of_the_weights_is_refused(name: str, tmp_path: Path) -> None:
+    for what in ("folder", "device"):
+        folder = rewritten(copied(tmp_path / what), lambda _, folder: (folder / name).unlink(missing_ok=True))
+        (folder / name).mkdir() if what == "folder" else (folder / name).symlink_to("/dev/null")
+        refused(folder, "damaged or cut off")
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        lambda weight: weight.to_sparse(),
+        lambda weight: weight.to("meta"),
+        lambda weight: weight.to(torch.int8),
+        lambda weight: weight.to(torch.complex64),
+    ],
+    ids=["sparse", "no memory", "whole numbers", "complex"],
+)
+def test_weights_that_are_no_plain_numbers_are_refused(strange: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    folder = rewritten(copied(tmp_path), one_bin, lambda state: state.update({"lm_head.weight": strange(state["lm_head.weight"])}))
+    refused(folder, "not a table of plain tensors|lm_head.weight is of dtype (int8|complex64): only floats")
+
+
+@pytest.mark.parametrize("end", ["x", [2, "</s>"], {"id": 2}])
+def test_an_end_token_that_is_no_number_is_refused(end: object, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    refused(folder, "eos_token_id .* no token's number")
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
