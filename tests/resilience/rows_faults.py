@@ -151,12 +151,7 @@ async def nobody_there(stack: Stack, tally: Tally) -> None:
 
 async def _full(stack: Stack, tally: Tally, port: int, worker: Running, client: openai.AsyncOpenAI) -> None:
     """The only place of the only worker is taken."""
-    busy = asyncio.create_task(ask(port, "POST", CHAT, question("fault(answer=hang)"), bearer(KEY)))
-
-    async def occupied() -> bool:
-        return bool((await ask(worker.port, "POST", "/worker_get_status", {}, bearer(SECRET))).json()["queue_length"])
-
-    await until(occupied)
+    busy = await _hanging(port, worker)
     for number in range(stack.many(100)):
         stream = number % 2 == 1
         with tally.trial("all workers are full"):
@@ -168,6 +163,21 @@ async def _full(stack: Stack, tally: Tally, port: int, worker: Running, client: 
             for body, status in ((question("?", stream=stream), 429), (missing, 404)):
                 await _raises(tally, client, body, status)
     busy.cancel()
+
+
+async def _hanging(port: int, worker: Running) -> asyncio.Task[Answer]:
+    """A request that holds the worker's place. It is asked again where it found the place taken: by the gateway's own first call."""
+    asking: list[asyncio.Task[Answer]] = []
+
+    async def holds() -> bool:
+        if not asking or asking[-1].done():
+            asking.append(asyncio.create_task(ask(port, "POST", CHAT, question("fault(answer=hang)"), bearer(KEY))))
+            await asyncio.sleep(1)
+        status = (await ask(worker.port, "POST", "/worker_get_status", {}, bearer(SECRET))).json()
+        return bool(status["queue_length"]) and not asking[-1].done()
+
+    await until(holds)
+    return asking[-1]
 
 
 async def _gone(stack: Stack, tally: Tally, port: int, client: openai.AsyncOpenAI) -> None:
