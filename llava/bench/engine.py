@@ -82,8 +82,8 @@ class Result:
         return Round(*(report.over_rounds(getattr(done, part) for done in self.rounds) for part in PARTS))
 
 
-def run(plan: Plan, say: Say) -> Result:
-    """Run `plan`; `say` is told what is going on."""
+def run(plan: Plan, say: Say, keep: Callable[[Result], object] = lambda _: None) -> Result:
+    """Run `plan`; `say` is told what is going on. `keep` gets what there is after each round: whoever stops an hour's run has those."""
     with plan.made(say) as (loaded, _):
         say("measuring the machine's own speed")
         others = Others()
@@ -93,6 +93,8 @@ def run(plan: Plan, say: Say) -> Result:
         setup = Setup(loaded, size, rates, plan.tokens, plan.samples)
         for number in range(plan.rounds):
             result.rounds.append(_round(setup, plan, number, say))
+            result.others = others.share()
+            keep(result)
     if plan.soak:
         say(f"{plan.soak} mixed calls, many of them cancelled")
         result.soak.append(soak(plan.soak, plan.seed))

@@ -3,8 +3,8 @@
     llava bench engine --quick
     llava bench engine --shape 7b --device cuda --dtype bfloat16 --parts decode,check,flows
 
-It prints Markdown tables, and writes engine.json (every round) and engine.svg to --out. Timings of a machine that does something else
-meanwhile are worth nothing.
+It prints Markdown tables, and writes engine.json (every round, as soon as it is done) and engine.svg to --out. Timings of a machine that
+does something else meanwhile are worth nothing; it says how much others took.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ def run(options: argparse.Namespace) -> int:
     from llava.bench import engine, report  # torch only now: a mistake and --help need not wait for it
 
     plan = planned(engine.Plan(), options)
-    result = engine.run(plan, lambda line: print(line, file=sys.stderr))
+    result = engine.run(
+        plan,
+        lambda line: print(line, file=sys.stderr),
+        lambda so_far: report.write(options.out, "engine", report.data(so_far)),
+    )
     print(engine.markdown(result))
     flows = result.medians().flows
     chart = report.chart(flows, engine.title(result)) if flows else None

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from llava import cli
+from llava.bench import engine
 from llava.bench.engine import Plan, _beside
+from llava.bench.random_model import Say
+from llava.bench.setup import Setup
 from llava.errors import UserError
 
 TINY = "--quick --shape tiny --samples 4 --tokens 4 --in-flight 1,4 --batches 1,3 --mini-rows 2 --soak 6 --pictures examples"
@@ -61,6 +64,21 @@ def test_ratios_follow_from_the_seconds_of_one_round(tmp_path: Path) -> None:
         4 * engine["rows_per_second"]
     )  # three for the answer; the check's "No" is settled by one
     assert engine["reached"] == pytest.approx(engine["rows_per_second"] / engine["floor"])
+
+
+def test_who_stops_a_run_has_the_rounds_that_were_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = engine._round
+
+    def stopped(setup: Setup, plan: Plan, number: int, say: Say) -> engine.Round:
+        if number:
+            raise KeyboardInterrupt
+        return whole(setup, plan, number, say)
+
+    monkeypatch.setattr(engine, "_round", stopped)
+    assert bench(tmp_path, *["--quick", "--shape", "tiny", "--rounds", "3", "--parts", "check"]) == 130
+    data = json.loads((tmp_path / "engine.json").read_text())
+    assert len(data["rounds"]) == 1
+    assert data["medians"]["check"] == data["rounds"][0]["check"]
 
 
 def test_parts_that_are_left_out_leave_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
