@@ -24,7 +24,9 @@ Take = Callable[[int], None]
 
 MIB = 2**20
 CLUSTER_BODY = 256 * MIB  # bytes of one call of a worker: as many pixels as it takes, as PNG files, in base64
-SMALL = 16 * 1024  # bytes of a body that is parsed where it arrives; a larger one would hold up everybody else
+# Of a body that is read where it arrives: bytes, and marks on which a parser stops. It takes less time than a thread to be woken; a larger
+# one would hold up everybody else.
+SMALL, FEW = 256 * 1024, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,15 @@ class Limits:
                 caps = self._raw.get(scope["path"], self._caps)
                 _check_headers(scope, caps, _BYTES if is_raw else _JSON)
                 try:
-                    raw = await asyncio.wait_for(_read(receive, caps, take), caps.body_seconds)
+                    async with asyncio.timeout(caps.body_seconds):
+                        raw = await _read(receive, caps, take)
                 except TimeoutError:
                     raise Refusal(408, "The body did not arrive in time.", code="timeout", headers=_CLOSE) from None
                 if raw is None:
                     return  # the client has left
-                found = await _parsed(raw, caps) if raw and not is_raw else None
-                state.update(json=found, raw=raw if is_raw else b"", size=len(raw))
+                small = _is_small(raw)
+                found = await _parsed(raw, caps, small) if raw and not is_raw else None
+                state.update(json=found, small=small, raw=raw if is_raw else b"", size=len(raw))
             except Refusal as refusal:
                 await refusal.send(send)
                 return
@@ -111,6 +115,11 @@ def body(request: Request) -> dict[str, Any]:
     return value
 
 
+def is_small(request: Request) -> bool:
+    """Whether to read the body takes so little time that no thread is worth it."""
+    return bool(request.scope.get("state", {}).get("small"))
+
+
 def raw_body(request: Request) -> bytes:
     """The request's bytes, at a path that takes bytes."""
     sent: bytes = request.scope.get("state", {}).get("raw", b"")
@@ -120,7 +129,7 @@ def raw_body(request: Request) -> bytes:
 def parse(raw: bytes, caps: Caps | None = None) -> Any:
     """Strict JSON: UTF-8, no key twice, no NaN, no lone surrogate, bounded depth and numbers. Raises `Refusal`."""
     caps = caps or Caps()
-    if sum(raw.count(mark) for mark in (b",", b"[", b"{")) > caps.values:
+    if sum(raw.count(mark) for mark in _VALUES) > caps.values:
         raise _invalid("it has too many values")
 
     def number(text: str) -> int | float:
@@ -138,11 +147,16 @@ def parse(raw: bytes, caps: Caps | None = None) -> Any:
     return value
 
 
-async def _parsed(raw: bytes, caps: Caps) -> Any:
-    return parse(raw, caps) if len(raw) <= SMALL else await asyncio.to_thread(parse, raw, caps)
+async def _parsed(raw: bytes, caps: Caps, small: bool) -> Any:
+    return parse(raw, caps) if small else await asyncio.to_thread(parse, raw, caps)
+
+
+def _is_small(raw: bytes) -> bool:
+    return len(raw) <= SMALL and sum(raw.count(mark) for mark in (*_VALUES, b"\\")) <= FEW
 
 
 _CLOSE = {"connection": "close"}
+_VALUES = (b",", b"[", b"{")
 _JSON, _BYTES = b"application/json", b"application/octet-stream"
 
 

@@ -182,7 +182,10 @@ def test_a_large_body_is_parsed_beside_the_event_loop_and_refused_in_the_same_wa
     for size in (limits.SMALL, limits.SMALL + 1):
         assert post(app, "/length", sized(size)).content == str(size - 9).encode()
     assert post(app, "/length", b'{"a": ' + b"[" * limits.SMALL).error["code"] == "invalid_json"
-    assert ["MainThread" in name for name in threads] == [True, False, False]
+    few = b",".join([b"0"] * (limits.FEW - 1))  # with the brackets so many marks
+    for many in (few, few + b",0"):
+        assert post(app, "/length", b'{"a": [' + many + b"]}").content == str(many.count(b"0")).encode()
+    assert ["MainThread" in name for name in threads] == [True, False, False, True, False]
 
 
 def test_a_path_or_method_that_does_not_exist_is_said_in_our_shape() -> None:

@@ -94,7 +94,8 @@ class ControllerEngine:
     async def _tried(self, call: Call, end: float) -> AsyncGenerator[Delta, None]:
         """The answer of one worker or, when it fails before any text, of another one."""
         model = await self._resolved()
-        prompt, body = await asyncio.to_thread(_encoded, call, model)  # with images it takes a while
+        # With images it takes a while.
+        prompt, body = await asyncio.to_thread(_encoded, call, model) if call.chat.images else _encoded(call, model)
         address = await self._worker(model, call)
         released = False
         try:

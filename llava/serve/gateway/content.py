@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from llava.chat import Chat, Image, Message
 from llava.errors import ImageError, UserError
+from llava.image import data_url_bytes
 from llava.serve.gateway import schema
 from llava.serve.refusal import Refusal
 
+S = TypeVar("S")
 T = TypeVar("T")
 DATA_URL = "data:image/(?:png|jpeg|jpg|webp|gif);base64,"
 _DATA_URL = re.compile(DATA_URL, re.IGNORECASE)
@@ -53,6 +55,11 @@ def to_chat(messages: Sequence[schema.Message], limits: Limits, fetched: Mapping
 def addresses(messages: Sequence[schema.Message], limits: Limits) -> list[tuple[str, str]]:
     """Images that are given by address: the address, and where it stands. Raises `Refusal` (400) for too many images or messages."""
     return [(part.image_url.url, f"messages[{at}]") for at, part in _sent(messages, limits) if not _is_data(part.image_url.url)]
+
+
+def has_images(messages: Sequence[schema.Message]) -> bool:
+    """Whether there is anything to decode."""
+    return any(map(_images, messages))
 
 
 def sampling(request: schema.ChatRequest, limits: Limits) -> dict[str, Any]:
@@ -134,15 +141,16 @@ def _images(message: schema.Message) -> list[schema.ImagePart]:
 
 def _decode(sent: list[tuple[int, schema.ImagePart]], limits: Limits, fetched: Mapping[str, bytes]) -> dict[int, list[Image]]:
     """Message number -> its images. Their headers are added up first: what is too much together is refused before any is decoded."""
+    files = [(at, _file(part.image_url.url, f"messages[{at}]", fetched)) for at, part in sent]
     pixels = 0
-    for at, part in sent:
-        width, height = _read(Image.measure, part.image_url.url, f"messages[{at}]", fetched)
+    for at, file in files:
+        width, height = _read(Image.measure, file, f"messages[{at}]")
         pixels += width * height
         if pixels > limits.pixels:
             raise _too_much("messages", f"all images together may have at most {limits.pixels / 1e6:g} megapixels")
     found: dict[int, list[Image]] = {}
-    for at, part in sent:
-        found.setdefault(at, []).append(_read(Image.open, part.image_url.url, f"messages[{at}]", fetched))
+    for at, file in files:
+        found.setdefault(at, []).append(_read(Image.open, file, f"messages[{at}]"))
     return found
 
 
@@ -150,8 +158,8 @@ def _is_data(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
-def _read(read: Callable[[str | bytes], T], url: str, where: str, fetched: Mapping[str, bytes]) -> T:
-    """What `read` makes of an image that may be read; raises `Refusal` (400)."""
+def _file(url: str, where: str, fetched: Mapping[str, bytes]) -> bytes:
+    """An image's bytes, where it may be read; raises `Refusal` (400)."""
     if not _is_data(url) and url not in fetched:
         said = (
             "Images are not fetched from addresses: send the image itself, as data:image/png;base64,... "
@@ -161,8 +169,13 @@ def _read(read: Callable[[str | bytes], T], url: str, where: str, fetched: Mappi
     if _is_data(url) and not _DATA_URL.match(url):
         said = "An image must be a data URL of a PNG, JPEG, WebP or GIF: data:image/png;base64,..."
         raise Refusal(400, said, code="unsupported_image_format", param=where)
+    return fetched[url] if url in fetched else _read(data_url_bytes, url, where)
+
+
+def _read(read: Callable[[S], T], source: S, where: str) -> T:
+    """What `read` makes of it; raises `Refusal` (400) for what is no image."""
     try:
-        return read(fetched.get(url, url))
+        return read(source)
     except ImageError as error:
         raise Refusal(400, str(error), code="invalid_image", param=where) from None
 

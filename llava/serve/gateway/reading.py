@@ -1,4 +1,5 @@
-"""What a request asks: a parsed body in, the chat, the model and the guard's mode out. Images are fetched and decoded here, in a pool.
+"""What a request asks: a parsed body in, the chat, the model and the guard's mode out. Images are fetched and decoded here, in a pool, as
+is what takes long to read.
 
 Knows no engine and calls none; it knows their names.
 """
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from llava.chat import Chat
 from llava.serve.gateway import schema
-from llava.serve.gateway.content import Limits, addresses, check_length, judged, sampling, to_chat
+from llava.serve.gateway.content import Limits, addresses, check_length, has_images, judged, sampling, to_chat
 from llava.serve.gateway.decide import Mode
 from llava.serve.gateway.failures import no_such_model
 from llava.serve.gateway.metrics import Metrics
@@ -37,12 +38,13 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A chat request: the engine's name, the guard's mode, and the fields of `Sampling` that it sets."""
+    """A chat request: the engine's name, the guard's mode, the fields of `Sampling` that it sets; `small` as in `limits.is_small`."""
 
     request: schema.ChatRequest
     name: str
     mode: Mode
     sampling: dict[str, Any]
+    small: bool
 
     @property
     def live(self) -> bool:
@@ -61,33 +63,33 @@ class Reader:
         self._fetcher = Fetcher(allowed.remote) if allowed.remote else None
         self._pool = ThreadPoolExecutor(2, "llava-decode")
 
-    async def ask(self, data: dict[str, Any]) -> Asked:
+    async def ask(self, data: dict[str, Any], small: bool) -> Asked:
         """A chat request, but for its messages."""
-        return await self._in_pool(self._ask, data)
+        return await self._off_loop(lambda sent: self._ask(sent, small), data, small)
 
-    async def check(self, data: dict[str, Any]) -> tuple[schema.CheckRequest, str]:
+    async def check(self, data: dict[str, Any], small: bool) -> tuple[schema.CheckRequest, str]:
         """A candidate answer, and the model that judges it."""
-        return await self._in_pool(self._check, data)
+        return await self._off_loop(self._check, data, small)
 
-    async def moderation(self, data: dict[str, Any]) -> tuple[str, list[str], Sequence[schema.Message]]:
+    async def moderation(self, data: dict[str, Any], small: bool) -> tuple[str, list[str], Sequence[schema.Message]]:
         """The model that judges, the texts, and the conversation in which they are answers."""
-        return await self._in_pool(self._moderation, data)
+        return await self._off_loop(self._moderation, data, small)
 
-    async def chat(self, messages: Sequence[schema.Message]) -> Chat:
+    async def chat(self, messages: Sequence[schema.Message], small: bool) -> Chat:
         """The conversation, its images fetched and decoded."""
         limits = self._allowed.limits
         wanted = addresses(messages, limits)
         fetched = await self._fetcher.fetch(wanted) if self._fetcher and wanted else {}
-        return await self._in_pool(lambda sent: to_chat(sent, limits, fetched), messages)
+        return await self._off_loop(lambda sent: to_chat(sent, limits, fetched), messages, small and not has_images(messages))
 
     def close(self) -> None:
         """Let go of the pool."""
         self._pool.shutdown(wait=False)
 
-    def _ask(self, data: dict[str, Any]) -> Asked:
+    def _ask(self, data: dict[str, Any], small: bool) -> Asked:
         request = self._read(data, schema.ChatRequest)
         name, mode = self._chosen(request)
-        return Asked(request, name, mode, sampling(request, self._allowed.limits))
+        return Asked(request, name, mode, sampling(request, self._allowed.limits), small)
 
     def _check(self, data: dict[str, Any]) -> tuple[schema.CheckRequest, str]:
         request = self._read(data, schema.CheckRequest)
@@ -129,8 +131,9 @@ class Reader:
             raise no_such_model()
         return name
 
-    async def _in_pool(self, work: Callable[[S], T], data: S) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, data)
+    async def _off_loop(self, work: Callable[[S], T], data: S, small: bool) -> T:
+        """In the pool, unless it is done before a thread of it would wake."""
+        return work(data) if small else await asyncio.get_running_loop().run_in_executor(self._pool, work, data)
 
 
 def wants_usage(request: schema.ChatRequest) -> bool:

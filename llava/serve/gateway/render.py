@@ -17,6 +17,7 @@ from llava.serve.gateway.decide import Decision, Mode
 from llava.serve.gateway.logprobs import told
 
 Json = dict[str, Any]
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _PIECES = re.compile(r"\S*\s+|\S+")
 DONE = b"data: [DONE]\n\n"
 # What JSON leaves as it is, and some clients take for the end of an event's line.
@@ -196,7 +197,8 @@ def _frame(completion: Completion, kind: str) -> Json:
 
 
 def _dump(value: Json) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character, escaped in _LINE_ENDS:
-        text = text.replace(character, escaped)
+    text = _JSON.encode(value)
+    if not text.isascii():
+        for character, escaped in _LINE_ENDS:
+            text = text.replace(character, escaped)
     return text.encode("utf-8", "replace")

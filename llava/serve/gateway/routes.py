@@ -26,7 +26,7 @@ from llava.serve.gateway.openapi import document
 from llava.serve.gateway.reading import wants_usage
 from llava.serve.gateway.schema import ChatRequest
 from llava.serve.gateway.service import Config, Service
-from llava.serve.limits import Caps, body
+from llava.serve.limits import Caps, body, is_small
 from llava.serve.refusal import Refusal
 from llava.serve.security import Rules
 from llava.serve.streaming import Stream
@@ -112,7 +112,7 @@ def _model(name: str, service: Service) -> dict[str, Any]:
 def _ask(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        asked = await service.ask(body(request))
+        asked = await service.ask(body(request), is_small(request))
         if asked.live:
             live = Stream(service.live(asked, _id(request)), _raised, media_type="text/event-stream")
             live.headers.update(render.promised("off", service.config.policy.name) | _EVENTS)
@@ -129,12 +129,12 @@ def _ask(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/guard/check")
     async def check(request: Request) -> Response:
-        trace = await unless_gone(request, service.check(body(request), _id(request)))
+        trace = await unless_gone(request, service.check(body(request), _id(request), is_small(request)))
         return _gone() if trace is None else JSONResponse(_checked(trace), headers={"server-timing": render.timing(trace.steps)})
 
     @app.post("/v1/moderations")
     async def moderations(request: Request) -> Response:
-        done = await unless_gone(request, service.moderate(body(request), _id(request)))
+        done = await unless_gone(request, service.moderate(body(request), _id(request), is_small(request)))
         if done is None:
             return _gone()
         name, traces = done

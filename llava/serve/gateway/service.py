@@ -85,18 +85,18 @@ class Service:
         """The guard's modes that a request may ask for."""
         return list(DEFENCES) if self.config.allow_override else [self.config.mode]
 
-    async def ask(self, data: dict[str, Any]) -> Asked:
+    async def ask(self, data: dict[str, Any], small: bool = False) -> Asked:
         """A chat request, read; raises `Refusal`, and `Overloaded` where too many wait already. As of all requests, it is read before a
         place is waited for: to be told no, nobody waits."""
         with self.admission.entry():
-            return await self._reader.ask(data)
+            return await self._reader.ask(data, small)
 
     async def complete(self, asked: Asked, request_id: str) -> Completion:
         """Answer a chat request; raises `Refusal` and `Overloaded`."""
         begin, name = time.monotonic(), asked.name
         async with self.admission.turn():
             self.metrics.queue.observe(time.monotonic() - begin)
-            ask = await self._reader.chat(asked.request.messages)
+            ask = await self._reader.chat(asked.request.messages, asked.small)
             policy = self.config.policy.answering(**asked.sampling)
             try:
                 decisions = await self._decisions(asked.request.n or 1, asked.mode, policy, ask, self.engines[name])
@@ -112,7 +112,7 @@ class Service:
         begin, name = time.monotonic(), asked.name
         async with self.admission.turn():
             self.metrics.queue.observe(time.monotonic() - begin)
-            ask = await self._reader.chat(asked.request.messages)
+            ask = await self._reader.chat(asked.request.messages, asked.small)
             policy = self.config.policy.answering(**asked.sampling)
             completion, said, recorded = _empty(asked, policy), list[str](), False
             first: float | None = None
@@ -141,21 +141,21 @@ class Service:
                 if not recorded:  # the client has left
                     self._record(request_id, "chat", name, ask, mode="off", status=499, **self._left(said))
 
-    async def check(self, data: dict[str, Any], request_id: str) -> Trace:
+    async def check(self, data: dict[str, Any], request_id: str, small: bool = False) -> Trace:
         """Judge a candidate answer; raises `Refusal` and `Overloaded`. The trace ends with a safe answer where one was asked for and is
         needed."""
         with self.admission.entry():
-            request, name = await self._reader.check(data)
+            request, name = await self._reader.check(data, small)
         async with self.admission.turn():
-            ask = await self._reader.chat(request.messages)
+            ask = await self._reader.chat(request.messages, small)
             return await self._judge(name, ask, request.answer, "ecso" if request.safe_answer else "refuse", request_id)
 
-    async def moderate(self, data: dict[str, Any], request_id: str) -> tuple[str, list[Trace]]:
+    async def moderate(self, data: dict[str, Any], request_id: str, small: bool = False) -> tuple[str, list[Trace]]:
         """Judge one or several texts; raises `Refusal` and `Overloaded`. Gives the model's name and a trace for each."""
         with self.admission.entry():
-            name, texts, messages = await self._reader.moderation(data)
+            name, texts, messages = await self._reader.moderation(data, small)
         async with self.admission.turn():
-            ask = await self._reader.chat(messages)
+            ask = await self._reader.chat(messages, small)
             return name, await together([self._judge(name, ask, text, "refuse", request_id) for text in texts])
 
     def close(self) -> None:

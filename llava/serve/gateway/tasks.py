@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 async def together(works: Sequence[Awaitable[T]]) -> list[T]:
     """The results of all, in order; when one fails the others are cancelled and its error is raised."""
+    if len(works) == 1:  # as most requests have it
+        return [await works[0]]
 
     async def result(work: Awaitable[T]) -> T:
         return await work

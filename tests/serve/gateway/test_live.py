@@ -89,6 +89,16 @@ def test_streamed_and_whole_answers_are_the_same(text: str) -> None:
     assert streamed.usage == whole.usage
 
 
+def test_only_who_streams_what_nobody_checks_needs_the_models_pieces() -> None:
+    engine, config = ScriptedEngine(lambda _: "No"), Config(allow_override=True, self_test=False)
+    with gateway(engine, config) as running, running.client() as client:
+        for stream, mode in ((True, "off"), (False, "off"), (True, "guard")):
+            answer = client.chat.completions.create(**chat(), stream=stream, extra_body={"guard": {"mode": mode}})
+            if stream:
+                assert list(answer)
+    assert [call.whole for call in engine.seen] == [False, True, True, True]
+
+
 @pytest.mark.parametrize("asked", [{"model": "tiny:direct"}, {"guard": {"mode": "off"}}])
 def test_a_request_that_may_choose_is_streamed_live_and_others_stay_held(asked: dict[str, Any]) -> None:
     engine, config = Waits(), Config(allow_override=True, self_test=False)
