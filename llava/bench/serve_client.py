@@ -80,10 +80,20 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What many clients got: an answer or None (it broke off) for each request, in order; the seconds of all together."""
+    """What many clients got: an answer or None (it broke off) for each request, in order; `spans`: from when to when each was at work, in
+    seconds after the first one began; the seconds of all together."""
 
     answers: list[Got | None]
+    spans: list[tuple[float, float]]
     seconds: float
+
+    def steady(self, clients: int) -> tuple[float, float]:
+        """When all clients were at work: from when each has had its first answer until the last request is sent. All of the time where the
+        requests are too few for that, and fewer answers than clients came meanwhile."""
+        first = max(end for _, end in self.spans[:clients])
+        last = max(begin for begin, _ in self.spans)
+        enough = sum(first < end <= last for _, end in self.spans) >= clients
+        return (first, last) if enough else (0.0, self.seconds)
 
 
 async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spread: float = 0.0) -> Load:
@@ -92,12 +102,14 @@ async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spr
     They begin one after another within `spread` seconds.
     """
     found: list[Got | None] = [None] * len(bodies)
+    spans = [(0.0, 0.0)] * len(bodies)
     waiting = iter(enumerate(bodies))
 
     async def one(number: int) -> None:
         await asyncio.sleep(spread * number / clients)
         connection = None
         for index, body in waiting:
+            sent = time.perf_counter() - begin
             try:
                 connection = connection or await Client(port).__aenter__()
                 found[index] = await connection.post(path, body)
@@ -105,6 +117,7 @@ async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spr
                 if connection is not None:
                     await connection.__aexit__(None, None, None)
                 connection = None
+            spans[index] = sent, time.perf_counter() - begin
         if connection is not None:
             await connection.__aexit__(None, None, None)
 
@@ -112,7 +125,7 @@ async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spr
     async with asyncio.TaskGroup() as group:
         for number in range(min(clients, len(bodies))):
             group.create_task(one(number))
-    return Load(found, time.perf_counter() - begin)
+    return Load(found, spans, time.perf_counter() - begin)
 
 
 def streamed_text(content: bytes) -> str:

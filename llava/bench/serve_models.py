@@ -25,8 +25,8 @@ MODES = {"off": "unguarded", "guard": "guarded"}  # the gateway's mode -> what i
 class Throughput:
     """`clients` at a time, each question about a picture of its own. `tokens_per_second`: all that the model wrote, in all steps.
 
-    `ratio`: tokens a second over those of the first level, which is one client if not chosen otherwise. `released`: of all answers, those
-    that were the model's own; `lost`: requests without an answer.
+    Rates are those of the answers that came while all clients were at work. `ratio`: tokens a second over those of the first level, which
+    is one client if not chosen otherwise. `released`: of all answers, those that were the model's own; `lost`: requests without an answer.
     """
 
     model: str
@@ -69,19 +69,21 @@ class House:
         for mode in MODES:
             base = None
             for clients in levels:
-                record = self._measure(mode, clients, self._chats(max(requests, 3 * clients), seed), base)
+                record = self._measure(mode, clients, self._chats(max(requests, 6 * clients), seed), base)
                 base = base or record.tokens_per_second
                 yield record
 
     def _measure(self, mode: str, clients: int, chats: Sequence[Chat], base: float | None) -> Throughput:
         load = asyncio.run(drive(self._gateway, CHAT, [self._body(chat, mode, stream=False) for chat in chats], clients))
-        fine = [got for got in load.answers if got is not None and got.status == 200]
-        if not fine:
+        came = [(at, got) for (_, at), got in zip(load.spans, load.answers, strict=True) if got is not None and got.status == 200]
+        if not came:
             raise EngineError(f"The model {self.model} answered none of {len(chats)} requests.")
-        tokens = sum(got.json()["usage"]["completion_tokens"] for got in fine) / load.seconds
-        own = sum(got.headers["x-llava-guard-verdict"] in ("safe", "bypassed") for got in fine)
-        lost, answers = len(chats) - len(fine), len(fine) / load.seconds
-        return Throughput(self.model, MODES[mode], clients, len(chats), lost, answers, tokens, tokens / (base or tokens), own / len(fine))
+        begin, end = load.steady(clients)
+        timed = [got for at, got in came if begin < at <= end]
+        tokens = sum(got.json()["usage"]["completion_tokens"] for got in timed) / (end - begin)
+        own = sum(got.headers["x-llava-guard-verdict"] in ("safe", "bypassed") for _, got in came) / len(came)
+        lost, answers = len(chats) - len(came), len(timed) / (end - begin)
+        return Throughput(self.model, MODES[mode], clients, len(chats), lost, answers, tokens, tokens / (base or tokens), own)
 
     def first(self, requests: int, seed: int) -> Iterator[First]:
         """One round: the worker's own stream, then the gateway's, without the guard and with it."""

@@ -71,7 +71,8 @@ ABOUT = {
     "streams": "Streams of which none ended before all were open; every byte of each was compared with the script:",
     "mini": (
         "The embedded model behind worker, controller and gateway, each question about a picture of its own. *Tokens* are all that the "
-        "model wrote, guarded with its checks and captions: what clients get are the answers a second:"
+        "model wrote, guarded with its checks and captions: what clients get are the answers a second. Rates are those while all clients "
+        "are at work, from when each has had its first answer until the last request is sent:"
     ),
     "shape": (
         "Random weights of shape {shape}, answers of {tokens} tokens, each question about a picture of its own. Guarded here means the "

@@ -142,6 +142,13 @@ def test_requests_to_nobody_are_lost_and_none_hangs() -> None:
     assert load.answers == [None] * 5
 
 
+def test_rates_are_those_while_all_clients_are_at_work() -> None:
+    spans = [(0.0, 2.0), (0.0, 1.0), (1.0, 3.0), (2.0, 4.0), (3.0, 5.0), (4.0, 5.5), (5.0, 9.0)]
+    assert Load([None] * 7, spans, 9.0).steady(2) == (2.0, 5.0)
+    assert Load([None] * 7, spans, 9.0).steady(1) == (2.0, 5.0)
+    assert Load([None] * 3, spans[:3], 3.0).steady(2) == (0.0, 3.0)  # too few
+
+
 def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path) -> None:
     with (
         Servers(tmp_path) as servers,
