@@ -129,7 +129,7 @@ MISTAKES = {
     "/image": "Say which: /image FILE, or several files.",
     "/image no.png": "There is no image file no.png.",
     '/image "no.png': "a quotation mark too few",
-    "/image ~nobody-here/cat.png": "There is no image file ~nobody-here/cat.png.",
+    "/image ~nobody-here/cat.png": "The image file '~nobody-here/cat.png' cannot be read",
     f"/image {'x' * 300}": "cannot be read: File name too long",
     f"/image {'x' * 300} y": "cannot be read: File name too long",
     "/image pyproject.toml": "not a readable JPEG, PNG, WEBP or GIF image",

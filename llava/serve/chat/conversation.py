@@ -44,25 +44,17 @@ def pictures(words: str) -> list[Image]:
     """
     if not words:
         raise UserError("Say which: /image FILE, or several files.")
-    if _exists(path := _expanded(words)):
-        return [Image.open(path)]
+    if _exists(words):
+        return [Image.open(words)]
     try:
         names = shlex.split(words)
     except ValueError:
         raise ImageError(f"There is no image file {words}, and as several files it has a quotation mark too few.") from None
-    return [Image.open(_expanded(name)) for name in names]
+    return [Image.open(name) for name in names]
 
 
-def _expanded(name: str) -> Path:
-    """`~` is one's home; of somebody who has none here it stays as it is."""
+def _exists(name: str) -> bool:
     try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # longer than a name may be
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # longer than a name may be; `~` of somebody who has no home here
         return False
