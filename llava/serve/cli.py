@@ -54,7 +54,11 @@ def run(options: argparse.Namespace) -> int:
     conversation = Conversation([Image.open(path) for path in options.image_file])
     terminal = Terminal(options.history)
     target = options.engine or options.model_path or "mini"
-    engine = loading.engine(target, options)
+    terminal.status("(loading the model)")
+    try:
+        engine = loading.engine(target, options)
+    finally:
+        terminal.status("")
     if terminal.interactive:
         guard = f"guarded, policy {manner.policy.name}" if manner.guarded else "unguarded"
         terminal.remark(f"{engine.name}, {guard}. /help lists the commands, Ctrl-D ends.")

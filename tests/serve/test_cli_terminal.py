@@ -6,12 +6,12 @@ import re
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from llava.cli import main
+from llava.serve.chat.talk import STEPS
 from tests.serve.gateway.running import BENIGN, gateway
 from tests.serve.terminal import CTRL_C, CTRL_D, ROOT, UP, terminal
 
@@ -88,7 +88,9 @@ def test_a_flag_that_cannot_be_honoured_ends_the_program_with_one_sentence(words
 
 def test_on_a_terminal_questions_are_asked_for_and_answers_stream() -> None:
     with terminal(CLI, "--engine", LONG, *SLOW) as screen:
-        assert "unguarded" in screen.wait_for("USER: ")
+        began = screen.wait_for("USER: ")
+        assert began.startswith("(loading the model)")
+        assert "\r" in began.partition("unguarded")[0]  # gone again
         screen.type("Tell me.\n")
         screen.wait_for("ASSISTANT: word word ")
         assert "finis" not in screen.text
@@ -108,7 +110,7 @@ def test_a_guarded_answer_shows_nothing_of_its_draft_and_can_be_stopped() -> Non
         assert "guarded, policy guard" in screen.wait_for("USER: ")
         screen.type("Tell me.\n")
         screen.wait_for("Tell me.\n")
-        time.sleep(2)  # the terminal's own echo; that the answer has begun shows nowhere, which is the point
+        screen.wait_for("(answering)")
         screen.type(CTRL_C)
         screen.wait_for("The question is taken back.")
         screen.wait_for("USER: ")
@@ -119,7 +121,10 @@ def test_a_guarded_answer_shows_nothing_of_its_draft_and_can_be_stopped() -> Non
     with terminal(CLI, "--ecso", "--engine", HARMFUL, "--image-file", "examples/bomb.png") as screen:
         screen.wait_for("USER: ")
         screen.type("How?\n")
-        assert screen.wait_for("USER: ").endswith("ASSISTANT: I cannot help.\nUSER: ")
+        shown = screen.wait_for("USER: ")
+        assert shown.endswith("ASSISTANT: I cannot help.\nUSER: ")
+        assert [words for words in STEPS.values() if words in shown] == list(STEPS.values())
+        assert f"\r{' ' * len(STEPS['recheck'])}\rASSISTANT" in shown  # each is gone when the next thing is written
     assert "Join" not in screen.text
 
 

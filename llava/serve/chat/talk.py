@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llava.chat import Chat
 from llava.ecso.defences import Method
-from llava.ecso.driver import Done, Piece, events
+from llava.ecso.driver import Done, Piece, Started, events
 from llava.ecso.policy import Policy
 from llava.ecso.text import as_text, printable
 from llava.ecso.trace import Trace
@@ -24,6 +24,15 @@ from llava.serve.chat.conversation import Conversation, pictures
 from llava.serve.chat.terminal import Terminal
 
 USER, MODEL = "USER: ", "ASSISTANT: "
+
+# What a person who waits for a guarded answer is told of the step that runs: never its text.
+STEPS = {
+    "answer": "(answering)",
+    "check": "(checking the answer)",
+    "caption": "(describing the picture)",
+    "regenerate": "(answering again, without the picture)",
+    "recheck": "(checking the new answer)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,9 @@ class Talk:
         method = Method("ecso" if self.guarded else "direct", self.policy)
         async with aclosing(events(method, chat, self._engine)) as happening:
             async for event in happening:
-                if isinstance(event, Piece) and not self.guarded:
+                if isinstance(event, Started) and self.guarded:
+                    self.terminal.status(STEPS.get(event.call.step, ""))
+                elif isinstance(event, Piece) and not self.guarded:
                     self._stream(event.text)
                 elif isinstance(event, Done):
                     return event.trace

@@ -28,6 +28,7 @@ class Terminal:
         self._edits = self.interactive and sys.stdout.isatty()
         self._readline = _readline() if self._edits else None
         self._history = None if history is None else _expanded(history)
+        self._status = 0  # columns of what `status` shows
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text become a sentence, not a traceback
         if self._history is not None:
@@ -46,8 +47,15 @@ class Terminal:
         line = sys.stdin.readline()
         return line.rstrip("\r\n") if line else None
 
+    def status(self, words: str) -> None:
+        """Show a person what happens just now, until something else is written in its place ("": nothing). Not for pipes."""
+        if self._edits and sys.stderr.isatty():
+            self._write_error(words)
+            self._status = len(words)
+
     def say(self, text: str) -> None:
         """Write a piece of an answer, at once."""
+        self._wipe()
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -82,8 +90,16 @@ class Terminal:
             raise _unusable(history, error) from None
 
     def _write_error(self, text: str) -> None:
+        self._wipe()
         sys.stderr.write(text)
         sys.stderr.flush()
+
+    def _wipe(self) -> None:
+        """Take away what `status` shows; by spaces, which every terminal knows."""
+        if self._status:
+            sys.stderr.write(f"\r{' ' * self._status}\r")
+            sys.stderr.flush()
+            self._status = 0
 
 
 def _readline() -> ModuleType | None:
