@@ -7,7 +7,7 @@ iterable (a database cursor, one that calls the guard itself) disturbs nobody.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
@@ -149,7 +149,7 @@ class RowWork:
 
 def map_rows(method: Method, engine: Engine, rows: Iterable[object], concurrency: int, raise_errors: bool) -> RowWork:
     """The work of one `map`; raises `UserError` when `rows` cannot be rows."""
-    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise UserError(f"Rows are a list (or another iterable) of (image, question) pairs, not {type(rows).__name__}.")
     return RowWork(method, engine, rows, concurrency, raise_errors)
 

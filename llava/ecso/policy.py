@@ -49,6 +49,8 @@ class Policy:
             value = getattr(self, field_name)
             if type(value) is not int and not (value is None and field_name in _WHOLE_OR_NONE):
                 raise UserError(f"{field_name} is {value!r}: give a whole number.")
+        if self.top_logprobs < 0 or self.overlap < 0:
+            raise UserError(f"top_logprobs is {self.top_logprobs} and overlap {self.overlap}: neither can be less than 0.")
         for field_name in _TRUTHS:
             if not isinstance(getattr(self, field_name), bool):
                 raise UserError(f"{field_name} is {getattr(self, field_name)!r}: give True or False.")

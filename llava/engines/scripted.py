@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from dataclasses import replace
 
 from llava.chat import Call, Delta, Reply
-from llava.errors import EngineClosed, EngineError, NoLogprobs
+from llava.errors import EngineClosed, EngineError, NoLogprobs, UserError
 
 Line = str | Reply | Exception  # what is said: a text, a whole reply, or an exception that is raised
 Script = Iterable[Line] | Mapping[str, Line] | Callable[[Call], Line]
@@ -26,6 +26,7 @@ class ScriptedEngine:
     `seen` holds every call in the order of arrival. `delay` is the pause in seconds before each streamed piece. When nothing is
     left to say, or no line has the step's name, the call fails with `EngineError`. `first_logprobs` and `tokens` of a scripted `Reply`
     are given only to calls that ask for them, as by any engine; one that asks for tokens where there are none fails with `NoLogprobs`.
+    Raises `UserError` for replies of another kind.
     """
 
     def __init__(self, replies: Script, *, name: str = "scripted", delay: float = 0.0) -> None:
@@ -72,6 +73,8 @@ def _chooser(replies: Script) -> Callable[[Call], Line]:
         return _by_step(dict(replies))
     if isinstance(replies, Iterable):
         return _in_order(iter(replies))
+    if not callable(replies):
+        raise UserError(f"A script is a list of replies, a table of them by step, or a function of the call, not {type(replies).__name__}.")
     return replies
 
 

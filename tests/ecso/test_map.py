@@ -214,6 +214,7 @@ def test_an_overload_that_is_not_the_maps_own_is_an_error_of_its_row() -> None:
     [
         {"rows": "text"},
         {"rows": 5},
+        {"rows": {"image": None, "question": "one row, not a list of them"}},
         {"rows": [], "concurrency": 0},
         {"rows": [], "concurrency": "8"},
         {"rows": [], "concurrency": True},

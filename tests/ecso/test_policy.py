@@ -39,6 +39,8 @@ def test_paper_is_the_published_method() -> None:
         {"check_tokens": None},
         {"check_tokens": True},
         {"top_logprobs": "all"},
+        {"top_logprobs": -1},
+        {"overlap": -1},
         {"window": "10"},
         {"overlap": None, "window": 9},
         {"check_first": 1.5},

@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 
 from llava.chat import Call, Chat, Delta, Reply
 from llava.engines import Engine, ScriptedEngine, generate
-from llava.errors import EngineClosed, EngineError, Overloaded
+from llava.errors import EngineClosed, EngineError, Overloaded, UserError
 
 
 def call(step: str = "answer", top_logprobs: int = 0) -> Call:
@@ -93,3 +94,9 @@ def test_an_engine_that_ends_without_a_reply_is_an_error() -> None:
 
     with pytest.raises(EngineError, match="ended its stream without a reply"):
         say(Broken([]), call())
+
+
+@pytest.mark.parametrize("replies", [None, 5, True])
+def test_what_is_no_script_is_refused_before_the_first_call(replies: Any) -> None:
+    with pytest.raises(UserError, match=f"A script is .* not {type(replies).__name__}"):
+        ScriptedEngine(replies)
