@@ -15,6 +15,7 @@ from typing import Any
 from llava.errors import CheckpointError, UserError
 from llava.paths import MINI
 
+MOST_JSON = 64 * 2**20  # bytes; the index of the largest models has a few
 # "org/name" as the hub allows it: no leading dot, so "./x" and "../x" are never asked of the hub.
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "tokenizer.model", "*.jinja")
@@ -85,9 +86,13 @@ def _download(repo_id: str, patterns: Sequence[str]) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; raises `CheckpointError`."""
+    """An object from a JSON file of at most `MOST_JSON` bytes; raises `CheckpointError`."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MOST_JSON + 1)
+        if len(text) > MOST_JSON:
+            raise CheckpointError(f"{path} is larger than {MOST_JSON // 2**20} MiB: it is no config of a model. Copy the checkpoint again.")
+        value = json.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent} has no {path.name}: is it a checkpoint folder, completely copied?") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -96,6 +96,11 @@ def test_a_broken_config_is_named(tmp_path: Path, text: str) -> None:
     refused(tmp_path, "config.json (cannot be read|is not) .*copy the checkpoint again")
 
 
+def test_a_config_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    refused(tmp_path, "larger than 64 MiB: it is no config")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
