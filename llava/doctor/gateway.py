@@ -31,9 +31,10 @@ async def look_at_gateway(site: Site, web: Web, model: str | None) -> str | None
     else:
         site.wrong("not_ready", "It is not ready: its model, or the way to it, failed the guard's self-test.")
     names = [row["id"] for row in listed.fields.get("data", []) if isinstance(row, dict) and isinstance(row.get("id"), str)]
-    asked = [name for name in names if not name.endswith(DIRECT)] if model is None else [model]
+    asked = [name for name in names if (not name.endswith(DIRECT) if model is None else name == model)]
     if not asked:
-        site.wrong("no_models", "It lists no model.")
+        serves = ", ".join(names[:20]) or "no model"
+        site.wrong("no_models", f"It serves {serves}." if model is None else f"It does not serve {model}: it serves {serves}.")
     for name in asked:
         await _Asked(site, web, name).check()
     return await _behind(web)

@@ -31,7 +31,7 @@ FAULTS: dict[str, str] = {
     # inside
     "loading": "Wait for it, and look at its log: it waits for a server behind, or reads a checkpoint; when that fails, the process ends.",
     "not_ready": "Its log says what failed; what stands behind it is examined next, where it can be.",
-    "no_models": "Load a model there, or give --model NAME where a server lists none before one is used.",
+    "no_models": "Load a model there, or name one that it serves with --model; a server that lists none before one is used needs that.",
     "no_worker": "Start one: python -m llava.serve.model_worker --controller <this address> --worker <its own address> "
     "--model-path ...; the log of one that runs says why the controller does not take it.",
     "worker_unreachable": "Start the worker again with a --worker-address that the controller's machine can reach, or open that port.",

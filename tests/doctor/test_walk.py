@@ -264,6 +264,13 @@ def test_a_model_that_nobody_serves_is_told() -> None:
 
     assert asyncio.run(main()) == ["no_models", "no_models"]
 
+    async def before() -> Report:
+        async with gateway() as url:
+            return await examine(url, model="large")
+
+    (fault,) = asyncio.run(before()).wrong
+    assert (fault.code, fault.said) == ("no_models", "It does not serve large: it serves tiny.")
+
 
 ADDRESSES = {
     "http://host:8000": Address("http", "host", 8000),
