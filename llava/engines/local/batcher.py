@@ -64,10 +64,10 @@ class Batcher(Generic[P]):
         self.scheduler.waiting.append(answer)
         return answer
 
-    def step(self) -> None:
-        """One round of everything."""
+    def step(self) -> bool:
+        """One round of everything; whether there was anything that could be done."""
         scheduler = self.scheduler
-        self._drop_cancelled()
+        dropped = self._drop_cancelled()
         scheduler.admit(self._start)
         if group := scheduler.chunks():
             self._attempt([answer for answer, _ in group], self._prefill, group)
@@ -75,11 +75,15 @@ class Batcher(Generic[P]):
             self._drop_cancelled()  # reading a prompt takes a while
         if scheduler.decoding:
             self._attempt(scheduler.decoding, self._decode_all)
+        worked = bool(dropped or group or scheduler.decoding or self._said)
         self._send()
+        return worked
 
-    def _drop_cancelled(self) -> None:
-        for answer in [answer for answer in (*self.scheduler.waiting, *self.scheduler.running) if answer.job.cancelled]:
+    def _drop_cancelled(self) -> int:
+        cancelled = [answer for answer in (*self.scheduler.waiting, *self.scheduler.running) if answer.job.cancelled]
+        for answer in cancelled:
             self._end(answer)
+        return len(cancelled)
 
     def close(self, error: Callable[[], LlavaError]) -> None:
         """Fail everything that waits or runs, and free what it holds. Nothing comes after it."""

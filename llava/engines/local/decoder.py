@@ -6,6 +6,7 @@ another, (T, width), without padding; only a window (`windows`) knows which belo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,27 +16,26 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from llava.engines.local.packed import joined
-from llava.engines.local.slots import Slots
 from llava.engines.local.windows import Window
 
 
 class Decoder:
     """The layers of one language model, transformers' `decoder`. `pack` as in `packed`."""
 
-    def __init__(self, decoder: Any, slots: Slots[Any], pack: bool) -> None:
-        self._slots = slots
+    def __init__(self, decoder: Any, pack: bool) -> None:
         self._rotary = decoder.rotary_emb
         self._norm = decoder.norm
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(decoder.config._attn_implementation, eager_attention_forward)
         self._layers = [_Layer(layer, attend, pack) for layer in decoder.layers]
 
-    def __call__(self, hidden: Tensor, window: Window) -> Tensor:
-        """The last hidden states (N, width) of the window's last positions; `hidden` (T, width), the embeddings, is written over."""
+    def __call__(self, hidden: Tensor, window: Window, slots: Sequence[Tensor]) -> Tensor:
+        """The last hidden states (N, width) of the window's last positions; `hidden` (T, width), the embeddings, is written over.
+        `slots`: the layers' keys and values."""
         cos, sin = self._rotary(hidden, window.positions[None])
         half = sin.shape[-1] // 2
         # A rotation is x * cos + (x, its halves exchanged, the new first half negated) * sin: the minus goes into the sine.
         turn = cos[0, :, None], torch.cat((-sin[..., :half], sin[..., half:]), -1)[0, :, None]
-        *early, last = zip(self._layers, self._slots.layers, strict=True)
+        *early, last = zip(self._layers, slots, strict=True)
         for layer, kv in early:
             hidden = layer(hidden, kv, window, turn)
         layer, kv = last
@@ -62,9 +62,9 @@ class _Layer:
         exchanged = turned.roll(cos.shape[-1] // 2, -1)
         turned.mul_(cos).addcmul_(exchanged, sin)
         queries, new = heads[:, : -2 * self._kv_heads], heads[:, -2 * self._kv_heads :].view(len(heads), 2, self._kv_heads, -1)
-        seen = window.attend(self._attend, self._attention, queries, new, kv)
         if only is not None:
-            hidden, seen = hidden[only], seen[only]
+            hidden, queries = hidden[only], queries[only]
+        seen = window.attend(self._attend, self._attention, queries, new, kv)
         hidden += self._out(seen)
         gate, up = self._gate_up(_normed(self._before_mlp, hidden)).chunk(2, -1)
         hidden += self._down(self._activate(gate).mul_(up))

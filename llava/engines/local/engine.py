@@ -1,4 +1,4 @@
-"""The local engine: any number of event loops hand their calls to one model thread.
+"""The local engine: any number of event loops hand their calls to its model threads.
 
 Knows when a call comes, who reads it and how it ends; what is computed in which order is the business of `batcher`.
 """
@@ -17,17 +17,14 @@ import torch
 
 from llava.chat import Call, Delta
 from llava.engines.base import CONCURRENCY
-from llava.engines.local.batcher import Batcher, explained
-from llava.engines.local.foreign import ForeignRunner
+from llava.engines.local.batcher import explained
 from llava.engines.local.inbox import Inbox, Job
+from llava.engines.local.lanes import begin, lanes_for
 from llava.engines.local.memory import GIB, Stats, default_budget
-from llava.engines.local.runner import SlotRunner, fits
-from llava.engines.local.scheduler import Scheduler
+from llava.engines.local.runner import SlotRunner
 from llava.errors import ContextTooLong, EngineClosed, LlavaError, UserError
 from llava.model.builder import load
 from llava.model.loaded import Loaded
-
-_STEP_OPERATIONS = 5 * 10**9  # about a twentieth of a second on a small machine
 
 
 def open_local(
@@ -70,15 +67,15 @@ class LocalEngine:
             torch.set_num_threads(threads)
         self._loaded = loaded
         budget = default_budget(loaded.device) if kv_cache_gb is None else int(kv_cache_gb * GIB)
-        batcher = batcher_for(loaded, max_batch, prefill_chunk or default_chunk(loaded), budget)
-        self._runner, self._scheduler = batcher.runner, batcher.scheduler
-        self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting)
-        # Prompts are prepared one after another, beside the model thread: reading an image takes as long as several tokens.
+        lanes = lanes_for(loaded, max_batch, prefill_chunk, budget)
+        self._schedulers, self._runner = [lane.scheduler for lane in lanes], lanes[0].runner
+        self._max_batch = max_batch
+        self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting, len(lanes))
+        # Prompts are prepared one after another, beside the model threads: reading an image takes as long as several tokens.
         self._preparing = ThreadPoolExecutor(1, "llava-prepare")
-        self._thread = threading.Thread(target=_work, args=(batcher, self._inbox), name="llava-model", daemon=True)
-        self._thread.start()
+        self._threads = begin(lanes, self._inbox)
         # An engine that is dropped without `close`, or open at exit, takes its threads with it.
-        self._finalizer = weakref.finalize(self, _stop, self._inbox, self._preparing, self._thread)
+        self._finalizer = weakref.finalize(self, _stop, self._inbox, self._preparing, self._threads)
 
     @property
     def name(self) -> str:
@@ -92,17 +89,17 @@ class LocalEngine:
     @property
     def concurrency(self) -> int:
         """Calls at once that keep the batch full while some are still being prepared; few where all of a group are read as one."""
-        most = self._scheduler.max_batch if isinstance(self._runner, SlotRunner) else min(self._scheduler.max_batch, CONCURRENCY)
+        most = self._max_batch if isinstance(self._runner, SlotRunner) else min(self._max_batch, CONCURRENCY)
         return most + min(most // 2, self._inbox.max_waiting)
 
     def stats(self) -> Stats:
         """Counters, as they are now. Any thread may ask."""
-        running = len(self._scheduler.prefilling) + len(self._scheduler.decoding)
+        running = sum(len(one.prefilling) + len(one.decoding) for one in self._schedulers)
         return replace(self._runner.stats(), running=running, waiting=max(self._inbox.taken - running, 0))
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """The model's answer, token by token; see `Engine.stream`."""
-        if not (self._thread.is_alive() or self._inbox.closed):
+        if not (_alive(self._threads) or self._inbox.closed):
             raise EngineClosed("This engine was opened in another process, of which this one is a fork: open a new one here.")
         with self._inbox.place():
             try:
@@ -135,26 +132,13 @@ class LocalEngine:
         return prompt
 
     async def close(self) -> None:
-        """Fail what waits or runs with `EngineClosed` and wait for the model thread to end (within one step)."""
-        if self._thread.is_alive():
+        """Fail what waits or runs with `EngineClosed` and wait for the model threads to end (within one step)."""
+        if _alive(self._threads):
             self._inbox.close()
         self._preparing.shutdown(wait=False)
         # Not `join` in an executor's thread: at exit there is no executor any more.
-        while self._thread.is_alive():  # noqa: ASYNC110
+        while _alive(self._threads):  # noqa: ASYNC110
             await asyncio.sleep(0.002)
-
-
-def default_chunk(loaded: Loaded) -> int:
-    """Prompt positions that a step may read: a small model reads many prompts in the time in which a large one reads a part of one."""
-    weights: int = sum(weight.numel() for weight in loaded.model.get_decoder().parameters())
-    return min(max(_STEP_OPERATIONS // (2 * weights), 256), 2048)
-
-
-def batcher_for(loaded: Loaded, max_batch: int, chunk: int, budget: int) -> Batcher[Any]:
-    """The right runner for the model, with its policy; `budget` in bytes."""
-    if fits(loaded):
-        return Batcher(loaded, SlotRunner(loaded, budget), Scheduler(max_batch, chunk))
-    return Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))  # prompts are read whole, all of a group at once
 
 
 def _check(**values: tuple[int | None, int]) -> None:
@@ -163,26 +147,14 @@ def _check(**values: tuple[int | None, int]) -> None:
             raise UserError(f"{name} is {value}: give at least {least}.")
 
 
-def _stop(inbox: Inbox[Any], preparing: ThreadPoolExecutor, thread: threading.Thread) -> None:
-    if thread.is_alive():  # else it is closed, or another process's, of which this one is a fork: a lock may have come along locked
+def _stop(inbox: Inbox[Any], preparing: ThreadPoolExecutor, threads: list[threading.Thread]) -> None:
+    if _alive(threads):  # else it is closed, or another process's, of which this one is a fork: a lock may have come along locked
         inbox.close()
     preparing.shutdown(wait=False)
-    if thread is not threading.current_thread():
-        thread.join()
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
 
 
-def _work(batcher: Batcher[Any], inbox: Inbox[Any]) -> None:
-    """The model thread's life."""
-    came: list[Job[Any]] = []
-    try:
-        while (jobs := inbox.take(wait=batcher.scheduler.idle)) is not None:
-            came = jobs
-            while came:
-                batcher.add(came[0])
-                del came[0]  # the thread may sleep for long: keep no images alive
-            batcher.step()
-    finally:  # whatever ends it, nobody waits for it in vain
-        inbox.close()
-        for job in came:
-            job.send(EngineClosed("The engine was closed while the call waited."))
-        batcher.close(lambda: EngineClosed("The engine was closed during the call."))
+def _alive(threads: list[threading.Thread]) -> bool:
+    return any(thread.is_alive() for thread in threads)

@@ -43,7 +43,9 @@ class Graphs:
             self._layers = slots.layers
         rows = min(1 << (count - 1).bit_length(), slots.rows)
         length = min(-(-length // _STEP) * _STEP, slots.length)
-        # Rows that only fill the batch up write where their owner writes next, before it is ever read.
+        # Rows that only fill the batch up write where their owner writes next, before it is ever read; those of nobody, at their beginning.
+        if rows > len(slots.owners):
+            slots.forget_free_rows()
         ends = [owner.filled for owner in slots.owners[count:rows]]
         spare = positions.new_tensor(ends + [0] * (rows - count - len(ends)))[:, None]
         tokens, positions = torch.cat([tokens, torch.zeros_like(spare)]), torch.cat([positions, spare])

@@ -56,11 +56,17 @@ def _put(items: list[tuple[Job[P], Delta | Exception]]) -> None:
 
 
 class Inbox(Generic[P]):
-    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait."""
+    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait.
 
-    def __init__(self, running: int, max_waiting: int) -> None:
+    `takers` model threads take calls out of it.
+    """
+
+    def __init__(self, running: int, max_waiting: int, takers: int = 1) -> None:
         self._places = running + max_waiting
+        self._takers = takers
         self.max_waiting = max_waiting
+        self.turns = 0  # of all takers: whoever cannot start a call may be able to after another's turn
+        self._patient = 0  # takers that wait for another's turn
         self.taken = 0  # places of calls that wait or run
         self._waiting: deque[Job[P]] = deque()
         self._changed = threading.Condition()
@@ -90,7 +96,7 @@ class Inbox(Generic[P]):
         with self._changed:
             self.check_open()
             self._waiting.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def cancel(self, job: Job[P]) -> None:
         """The reader has gone: the model thread gives the call up before its next step."""
@@ -98,17 +104,27 @@ class Inbox(Generic[P]):
         with self._changed, suppress(ValueError):  # not waiting: it runs or is done
             self._waiting.remove(job)
 
-    def take(self, wait: bool) -> list[Job[P]] | None:
-        """The jobs that have come, in order; with `wait`, at least one. None after closing. For the model thread."""
+    def take(self, room: int, wait: bool, turn: int | None = None) -> list[Job[P]] | None:
+        """The jobs that have come, in order: all, or of several takers its part, for which it has `room`. With `wait`, at least one, unless
+        `turns` goes on from `turn`. None after closing. For model threads.
+        """
         if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
             return []
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self.closed or not wait)
+            self._patient += turn is not None
+            self._changed.wait_for(lambda: (self._waiting and room) or self.closed or not wait or turn not in (None, self.turns))
+            self._patient -= turn is not None
             if self.closed:
                 return None
-            jobs = list(self._waiting)
-            self._waiting.clear()
-            return jobs
+            count = len(self._waiting) if self._takers == 1 else min(-(-len(self._waiting) // self._takers), room)
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def turned(self) -> None:
+        """A taker has taken its turn: calls may be able to start that were not before."""
+        with self._changed:
+            self.turns += 1
+            if self._patient:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Fail all that wait with `EngineClosed`, and all that come."""

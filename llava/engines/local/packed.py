@@ -21,7 +21,7 @@ from llava.engines.local.memory import free_bytes
 from llava.model.loaded import Loaded
 
 # oneDNN makes a kernel for each number of rows and keeps it, at about half a megabyte: rows come in few sizes, many of them in blocks.
-_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _BLOCK = _SIZES[-1]
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 

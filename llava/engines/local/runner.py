@@ -1,11 +1,13 @@
 """The forward passes of LLaVA models, and of text-only models like their language models, over KV slots.
 
-Joins what computes: `vision` for images, `decoder` for the language model's layers. Knows no queue, no thread and no text.
+Joins what computes: `vision` for images, `decoder` for the language model's layers. Knows no queue and no text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,25 +15,25 @@ from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Call
 from llava.engines.local.answer import Answer
-from llava.engines.local.cores import cores_for
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats, enough
-from llava.engines.local.packed import joined, packs
+from llava.engines.local.packed import Linear, joined, packs
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt, Prompts
 from llava.engines.local.scheduler import Admission
 from llava.engines.local.slots import Slots
 from llava.engines.local.vision import Vision
-from llava.engines.local.windows import Chunks, Step
+from llava.engines.local.windows import Chunks, Step, Window
 from llava.errors import UserError
 from llava.model.loaded import Loaded
 
 FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers are those of `decoder`
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
-_ROW = 32  # prompt positions that cost as much as one of an answer that decodes, which reads all its row
+_SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core; of larger ones, several readers take turns
+_NEAR = 256  # positions whose hidden states stay close to a core, too: more of them at once take longer
 Group = Sequence[tuple[Answer[Prompt], int]]
 
 
@@ -51,33 +53,54 @@ def fits(loaded: Loaded) -> bool:
     )
 
 
-class SlotRunner:
-    """Runs one model. All but `prepare` is for the model thread. `budget`: bytes of KV, of rows and prefixes together."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all lanes of a model share. `small`: its operations are too short for cores to share."""
 
-    def __init__(self, loaded: Loaded, budget: int) -> None:
+    loaded: Loaded
+    embed: Any
+    decoder: Decoder
+    head: Linear
+    prompts: Prompts
+    pixels: Pixels
+    prefixes: Prefixes
+    vision: Vision
+    small: bool
+
+    @classmethod
+    def of(cls, loaded: Loaded, budget: int) -> Shared:
+        """`budget`: bytes of KV, of all rows and prefixes together."""
         model, pack = loaded.model, packs(loaded)
-        text = model.config.get_text_config(decoder=True)
+        layers, head = model.get_decoder(), joined([model.get_output_embeddings()], pack)
+        pixels, prefixes = Pixels(loaded), Prefixes(budget)
+        vision = Vision(loaded, pixels, prefixes, pack)
+        small = loaded.device.type == "cpu" and sum(weight.nbytes for weight in layers.parameters()) <= _SMALL
+        return cls(loaded, model.get_input_embeddings(), Decoder(layers, pack), head, Prompts(loaded), pixels, prefixes, vision, small)
+
+
+class SlotRunner:
+    """Runs the calls of one lane. All but `prepare` is for its model thread. `budget`: bytes of KV that its calls may take."""
+
+    def __init__(self, shared: Shared, budget: int) -> None:
+        loaded = shared.loaded
+        text = loaded.model.config.get_text_config(decoder=True)
+        self._shared = shared
         self._loaded = loaded
         self._budget = budget
-        self._embed = model.get_input_embeddings()
-        self._head = joined([model.get_output_embeddings()], pack)
+        self._embed = shared.embed
         self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
-        self._decoder = Decoder(model.get_decoder(), self.slots, pack)
         self._causal = text._attn_implementation == "sdpa"
-        self.prefixes = Prefixes(self.slots, budget)
-        self._prompts = Prompts(loaded)
-        self._pixels = Pixels(loaded)
-        self.cores = cores_for(loaded)
-        self.vision = Vision(loaded, self._pixels, self.prefixes, self.cores, pack)
+        self.prefixes = shared.prefixes
+        self.vision = shared.vision
         self._unclean = False  # a call has failed: what it left in the rows may be no number
         self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
 
     def prepare(self, call: Call) -> Prompt:
         """The call's prompt, with pixels of images that are not known yet. For one thread at a time; raises `UserError`."""
-        prompt = self._prompts.of(call.chat)
+        prompt = self._shared.prompts.of(call.chat)
         for span in prompt.spans:
             if not self.prefixes.has_pixels_of(span):
-                prompt.pixels[span.image.sha256] = self._pixels.of(span.image)
+                prompt.pixels[span.image.sha256] = self._shared.pixels.of(span.image)
         return prompt
 
     def prompt_tokens(self, prompt: Prompt) -> int:
@@ -93,25 +116,26 @@ class SlotRunner:
                 f"The call needs {answer.positions} positions of KV cache and kv_cache_gb is {self._budget / GIB:.4g}: "
                 f"give at least {enough(least)}, or lower max_tokens."
             )
-        if self.prefixes.blocked(answer.prompt):
+        if not self.prefixes.claim(answer):
             return Admission.BLOCKED
         longest = max(owner.positions for owner in (answer, *slots.owners))
         shape = slots.plan(longest, int(self._budget * (_SHARE if slots.owners else 1)))
         if shape is None:
+            self.prefixes.give_up(answer)
             return Admission.FULL
         if shape != (slots.rows, slots.length):
-            self.prefixes.shrink(self._budget - slots.bytes - slots.needed(*shape))  # no more than the budget even while rows are copied
+            self.prefixes.make_room(slots, slots.bytes + slots.needed(*shape))  # no more than the budget even while rows are copied
             slots.resize(*shape)
-        self.prefixes.shrink(self._budget - slots.bytes)
+        self.prefixes.make_room(slots, slots.bytes)
         slots.take(answer)
-        answer.filled = self.prefixes.begin(answer)
+        answer.filled = self.prefixes.begin(answer, slots)
         return Admission.STARTED
 
     def stop(self, answer: Answer[Prompt]) -> None:
         """The call has ended; it may not have started."""
+        self.prefixes.give_up(answer)
         if answer in self.slots.owners:
             self.slots.release(answer)
-            self.prefixes.give_up(answer)
             self._unclean |= answer.reply is None and not answer.job.cancelled
 
     def _clean(self) -> None:
@@ -120,45 +144,42 @@ class SlotRunner:
             self._unclean = False
 
     def stats(self) -> Stats:
-        """Of the memory: rows and prefixes."""
+        """Of the memory: rows and prefixes, of all lanes."""
         prefixes = self.prefixes
         return Stats(
             image_hits=prefixes.hits,
             image_misses=prefixes.misses,
             reused_tokens=prefixes.reused_tokens,
             evictions=prefixes.evictions,
-            slot_bytes=self.slots.bytes,
+            slot_bytes=prefixes.row_bytes,
             kept_bytes=prefixes.bytes,
         )
 
     def free(self) -> None:
         """Give all KV memory back; nothing runs any more."""
-        self.prefixes.shrink(0)
         self.slots.free()
-        self.cores.close()
+        self.prefixes.free(self.slots)
 
     @torch.inference_mode()
     def prefill(self, group: Group) -> Tensor:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        parts = self.cores.parts(counts)
-        embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in parts])
+        passes = _passes(counts, _NEAR if self._shared.small else sum(counts))
+        embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in passes])
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
-
-        def read(one: tuple[slice, Tensor]) -> Tensor:
-            part, hidden = one
-            return self._head(self._decoder(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal)))
-
-        logits = self.cores.cat(read, list(zip(parts, embeds, strict=True)))
+        read = [
+            self._logits(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal))
+            for part, hidden in zip(passes, embeds, strict=True)
+        ]
         for answer, count in group:
             answer.filled += count
         for answer in answers:  # rows move from here on, with as much as is filled
-            self.prefixes.store(answer)
+            self.prefixes.store(answer, self.slots)
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
                 answer.prompt.forget_images()
-        return logits
+        return read[0] if len(read) == 1 else torch.cat(read)
 
     @torch.inference_mode()
     def decode(self) -> tuple[list[Answer[Prompt]], Tensor]:
@@ -175,11 +196,10 @@ class SlotRunner:
 
     def _decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
         """Logits (N, vocabulary) behind tokens (N, 1) at positions (N, 1) of the first rows; reads up to `length`."""
+        return self._logits(self._embed(tokens[:, 0]), Step(positions[:, 0], length, self._loaded.dtype))
 
-        def read(part: slice) -> Tensor:
-            return self._head(self._decoder(self._embed(tokens[part, 0]), Step(positions[part, 0], part.start, length, self._loaded.dtype)))
-
-        return self.cores.cat(read, self.cores.parts([_ROW] * len(tokens)))
+    def _logits(self, hidden: Tensor, window: Window) -> Tensor:
+        return self._shared.head(self._shared.decoder(hidden, window, self.slots.layers))
 
     def _embedded(self, group: Group) -> Tensor:
         """Embeddings (T, width) of the next prompt positions of each call, one call's behind another's."""
@@ -194,3 +214,13 @@ class SlotRunner:
             first, last = max(span.start, begin), min(span.end, end)
             calls[i][first - begin : last - begin] = prompt.features[span.image.sha256][first - span.start : last - span.start]
         return words
+
+
+def _passes(counts: Sequence[int], most: int) -> list[slice]:
+    """Neighbours that are read in one pass: together at most `most` positions, or a single one."""
+    passes, begin = list[slice](), 0
+    for end in range(1, len(counts) + 1):
+        if end == len(counts) or sum(counts[begin : end + 1]) > most:
+            passes.append(slice(begin, end))
+            begin = end
+    return passes

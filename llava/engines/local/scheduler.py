@@ -54,6 +54,11 @@ class Scheduler(Generic[S]):
         return not (self.waiting or self.prefilling or self.decoding)
 
     @property
+    def places(self) -> int:
+        """Calls that may still come and start."""
+        return max(self.max_batch - len(self.waiting) - len(self.prefilling) - len(self.decoding), 0)
+
+    @property
     def running(self) -> list[S]:
         """All calls that have started."""
         return self.prefilling + self.decoding

@@ -1,17 +1,22 @@
 """Where the KV of running calls lies: one preallocated tensor a layer, one row a call.
 
 Rows are kept compact: calls that decode lie in rows 0, 1, ..., those that still read their prompts behind them, so that the decode
-batch is a view and not a copy. Keys and values of grouped heads are stored once. Knows no text and no schedule.
+batch is a view and not a copy. Keys and values of grouped heads are stored once. A row keeps what lies in it when its call ends, and
+knows what that was: the next call there may begin alike. Knows no text and no schedule.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _STEP = 128  # lengths grow in steps of so many positions
+_ALIGNED = 64  # bytes that a processor reads at once
 
 Snapshot = list[Tensor]  # a layer each: (keys and values, kv_heads, positions, head_dim)
 
@@ -37,11 +42,19 @@ class Slots(Generic[W]):
         self.layers = [self._empty(0, 0) for _ in range(config.num_hidden_layers)]
         self.owners: list[W] = []
         self.decoding = 0
+        self._held: dict[int, frozenset[Hashable]] = {}  # by row
         self.position_bytes: int = 2 * self._heads * self._dim * dtype.itemsize * config.num_hidden_layers
 
     def _empty(self, rows: int, length: int) -> Tensor:
         # Zeros, not empty: what lies behind a row's end is masked, and masked garbage could still be NaN.
-        return torch.zeros(2, rows, self._heads, length, self._dim, dtype=self._dtype, device=self._device)
+        shape = 2, rows, self._heads, length, self._dim
+        if self._device.type != "cpu":
+            return torch.zeros(shape, dtype=self._dtype, device=self._device)
+        # Those of numpy are memory that the system hands out when it is written to: a row costs what is filled of it.
+        size = math.prod(shape) * self._dtype.itemsize
+        memory = torch.from_numpy(np.zeros(size + _ALIGNED, np.uint8))
+        first = -memory.data_ptr() % _ALIGNED
+        return memory[first : first + size].view(self._dtype).view(shape)
 
     @property
     def rows(self) -> int:
@@ -77,11 +90,12 @@ class Slots(Generic[W]):
         """Allocate anew, unless it is so already; old and new lie side by side for a moment. Nothing changes when memory runs out."""
         if (rows, length) == (self.rows, self.length):
             return
-        live, kept = len(self.owners), min(length, self.length)
         new = [self._empty(rows, length) for _ in self.layers]
         for old, kv in zip(self.layers, new, strict=True):
-            kv[:, :live, :, :kept].copy_(old[:, :live, :, :kept])
+            for row, owner in enumerate(self.owners):
+                kv[:, row, :, : owner.filled].copy_(old[:, row, :, : owner.filled])
         self.layers = new
+        self.forget_free_rows()
 
     def free(self) -> None:
         """Give the memory back, and all rows with it."""
@@ -97,11 +111,12 @@ class Slots(Generic[W]):
         """The call's prompt is read; it decodes from now on."""
         row, first = self.owners.index(owner), self.decoding
         if row != first:
-            other = self.owners[first]
+            other, held = self.owners[first], self.held(self.owners[first])
             aside = self.snapshot(other, 0, other.filled)  # the only part that takes memory: nothing has changed when it fails
             self._move(row, first)
             self.owners[row] = other
             self.load(other, aside, 0)
+            self.hold(other, held)
         self.decoding += 1
 
     def release(self, owner: W) -> None:
@@ -120,6 +135,19 @@ class Slots(Generic[W]):
             kv[:, len(self.owners) :].zero_()
             for row, owner in enumerate(self.owners):
                 kv[:, row, :, owner.filled :].zero_()
+        self.forget_free_rows()
+
+    def forget_free_rows(self) -> None:
+        """Whatever lay in rows without an owner is gone."""
+        self._held = {row: keys for row, keys in self._held.items() if row < len(self.owners)}
+
+    def held(self, owner: W) -> frozenset[Hashable]:
+        """What the beginning of the row holds, each by a name that stands for all before it too: its own, or what another call has left."""
+        return self._held.get(self.owners.index(owner), frozenset())
+
+    def hold(self, owner: W, keys: frozenset[Hashable]) -> None:
+        """From now on the row holds these; who writes over what it held says so first."""
+        self._held[self.owners.index(owner)] = keys
 
     def _move(self, source: int, target: int) -> None:
         if source == target:
@@ -127,6 +155,7 @@ class Slots(Generic[W]):
         filled = self.owners[source].filled
         for kv in self.layers:
             kv[:, target, :, :filled].copy_(kv[:, source, :, :filled])
+        self._held[target] = self._held.get(source, frozenset())
         self.owners[target] = self.owners[source]
 
     def snapshot(self, owner: W, start: int, end: int) -> Snapshot:

@@ -6,7 +6,6 @@ Knows no KV and no schedule; what was computed before is asked of `prefixes`, wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Image
-from llava.engines.local.cores import WORTH, Cores
 from llava.engines.local.packed import pack_linears, twin
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
@@ -27,12 +25,11 @@ _TOGETHER = 8  # images a pass: more take memory and save nothing
 class Vision:
     """The eyes of one LLaVA model. `pack` as in `packed`."""
 
-    def __init__(self, loaded: Loaded, pixels: Pixels, prefixes: Prefixes, cores: Cores, pack: bool) -> None:
+    def __init__(self, loaded: Loaded, pixels: Pixels, prefixes: Prefixes, pack: bool) -> None:
         self._loaded = loaded
         self.eyes: Any = _eyes(loaded.model.model, pack) if isinstance(loaded.model, LlavaForConditionalGeneration) else None
         self._pixels = pixels
         self._prefixes = prefixes
-        self._cores = cores
 
     def see(self, wanted: Iterable[tuple[Prompt, Image]]) -> None:
         """Put the features of each image into the prompt's `features`; what nobody knows yet is computed once."""
@@ -59,16 +56,12 @@ class Vision:
         keys, found = list(pixels), dict[str, Tensor]()
         for begin in range(0, len(keys), _TOGETHER):
             some = keys[begin : begin + _TOGETHER]
-            parts = self._cores.parts([WORTH] * len(some))
-            seen = self._cores.map(self._looked, [torch.cat([pixels[key] for key in some[part]]) for part in parts])
-            for key, features in zip(some, chain.from_iterable(seen), strict=True):
+            batch = torch.cat([pixels[key] for key in some])
+            seen: Any = self.eyes.get_image_features(batch.to(self._loaded.device, self._loaded.dtype)).pooler_output
+            for key, features in zip(some, seen, strict=True):
                 found[key] = features.clone()  # a view would keep the whole batch alive
                 self._prefixes.keep_features(key, found[key])
         return found
-
-    def _looked(self, batch: Tensor) -> Any:
-        """Features (positions, width) of each image of pixels (N, 3, H, W)."""
-        return self.eyes.get_image_features(batch.to(self._loaded.device, self._loaded.dtype)).pooler_output
 
 
 def _eyes(model: Any, pack: bool) -> Any:

@@ -16,7 +16,7 @@ Attend = Callable[..., tuple[Tensor, Any]]
 
 
 class Window(Protocol):
-    """`positions` (T,) are the new ones' places in their rows; `last` the indices of those whose logits are wanted, None for all."""
+    """`positions` (T,) are the new ones' places in their rows; `last` (N,) the indices of each call's last, None where none has more."""
 
     @property
     def positions(self) -> Tensor: ...
@@ -25,8 +25,8 @@ class Window(Protocol):
     def last(self) -> Tensor | None: ...
 
     def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
-        """What the new positions see, (T, heads * dim), from queries (T, heads, dim); `new` (T, 2, kv_heads, dim), their keys and values,
-        go into `kv`, a layer of the slots."""
+        """What positions see, (T or N, heads * dim), from queries (T or N, heads, dim), of all of them or of the last ones; `new`
+        (T, 2, kv_heads, dim), the keys and values of all, go into `kv`, a layer of the slots."""
         ...
 
 
@@ -46,31 +46,32 @@ class Chunks:
 
     def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
         """See `Window`."""
-        seen = []
-        parts = zip(self._rows, self._masks, torch.split(queries, self._counts), torch.split(new, self._counts), strict=True)
+        seen, all_ask = [], len(queries) == len(new)
+        asking = torch.split(queries, self._counts if all_ask else 1)
+        parts = zip(self._rows, self._masks, asking, torch.split(new, self._counts), strict=True)
         for (row, start, count), hidden, asked, added in parts:
             kv[:, row, :, start : start + count].copy_(added.permute(1, 2, 0, 3))
             keys, values = kv[:, row, None, :, : start + count]
-            seen.append(attend(module, asked.transpose(0, 1)[None], keys, values, hidden, scaling=module.scaling)[0])
+            shown = hidden if all_ask else None  # the last position sees all
+            seen.append(attend(module, asked.transpose(0, 1)[None], keys, values, shown, scaling=module.scaling)[0])
         return torch.cat(seen, 1).view(len(queries), -1)
 
 
 class Step:
-    """Of answers: one new position a row, from row `first` on: `positions` (N,), of which the largest is `length` - 1 at most."""
+    """Of answers: one new position in each of the first rows: `positions` (N,), of which the largest is `length` - 1 at most."""
 
     last = None
 
-    def __init__(self, positions: Tensor, first: int, length: int, dtype: torch.dtype) -> None:
+    def __init__(self, positions: Tensor, length: int, dtype: torch.dtype) -> None:
         self.positions = positions
-        self._part = slice(first, first + len(positions))
-        self._rows = torch.arange(self._part.start, self._part.stop, device=positions.device)
+        self._rows = torch.arange(len(positions), device=positions.device)
         self._length = length
         self._mask = mask(positions[:, None, None], length, dtype)
 
     def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
         """See `Window`."""
         kv[:, self._rows, :, self.positions] = new
-        keys, values = kv[:, self._part, :, : self._length]
+        keys, values = kv[:, : len(queries), :, : self._length]
         return attend(module, queries[:, :, None], keys, values, self._mask, scaling=module.scaling)[0].view(len(queries), -1)
 
 

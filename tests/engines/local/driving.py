@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from llava.chat import Call, Chat, Delta, Message, Reply, Sampling
 from llava.engines.local.answer import Answer
 from llava.engines.local.batcher import Batcher
-from llava.engines.local.engine import batcher_for
 from llava.engines.local.inbox import Job
+from llava.engines.local.lanes import lanes_for
 from llava.engines.local.runner import SlotRunner
 from llava.engines.local.text import TextStream
 from llava.model.loaded import Loaded
@@ -93,7 +93,7 @@ def call(chat: Chat, max_tokens: int = 20, top_logprobs: int = 0, **sampling: An
 
 def batcher(loaded: Loaded, max_batch: int = 8, chunk: int = 256, budget: int = 2**26) -> Batcher[Any]:
     """An engine's inside, with nothing to do yet."""
-    return batcher_for(loaded, max_batch, chunk, budget)
+    return lanes_for(loaded, max_batch, chunk, budget, most=1)[0]
 
 
 def over_slots(inside: Batcher[Any]) -> SlotRunner:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llava.engines.local.answer import Answer
 from llava.engines.local.batcher import Batcher
-from llava.engines.local.cores import Cores
+from llava.engines.local.lanes import lanes_for
 from llava.engines.local.prompt import Prompt
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import CHATS, FAMILIES, add, batcher, call, generated, logprobs, of_family, over_slots
@@ -62,14 +62,14 @@ def expected(request: pytest.FixtureRequest, llava: Loaded) -> Expected:
     max_batch=st.sampled_from([1, 2, 3, 8]),
     chunk=st.sampled_from([7, 40, 512]),
     rows=st.sampled_from([3, 5, 1000]),  # how many of the longest calls the KV budget holds
-    cores=st.sampled_from([1, 3]),
+    most=st.sampled_from([1, 3]),  # lanes, as far as the budget holds their rows
 )
 def test_random_schedules_give_the_tokens_of_generate(
-    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int, cores: int
+    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int, most: int
 ) -> None:
-    inside = batcher(expected.loaded, max_batch, chunk, rows * 256 * over_slots(batcher(expected.loaded)).slots.position_bytes)
-    over_slots(inside).cores = Cores(cores, least=1)
-    for arrival, answer in asyncio.run(schedule(inside, arrivals)):
+    budget = rows * 256 * over_slots(batcher(expected.loaded)).slots.position_bytes
+    lanes = lanes_for(expected.loaded, max_batch, chunk, budget, most)
+    for arrival, answer in asyncio.run(schedule(lanes, arrivals)):
         wanted = expected.tokens[arrival.chat][: arrival.max_tokens]
         if answer.job.cancelled and answer.reply is None:
             assert answer.tokens == wanted[: len(answer.tokens)]
@@ -78,22 +78,26 @@ def test_random_schedules_give_the_tokens_of_generate(
         assert answer.reply is not None
         found = {text: math.exp(value) for text, value in (answer.reply.first_logprobs or {}).items()}
         assert found == pytest.approx(expected.first[arrival.chat], abs=1e-4)
-    assert over_slots(inside).slots.owners == []
-    assert over_slots(inside).prefixes.bytes + over_slots(inside).slots.bytes <= rows * 256 * over_slots(inside).slots.position_bytes
+    assert [over_slots(lane).slots.owners for lane in lanes] == [[]] * len(lanes)
+    stats = lanes[0].runner.stats()
+    assert stats.slot_bytes == sum(over_slots(lane).slots.bytes for lane in lanes)
+    assert stats.slot_bytes + stats.kept_bytes <= budget
 
 
-async def schedule(inside: Batcher[Prompt], arrivals: list[Arrival]) -> list[tuple[Arrival, Answer[Prompt]]]:
-    """Run it to its end."""
+async def schedule(lanes: list[Batcher[Prompt]], arrivals: list[Arrival]) -> list[tuple[Arrival, Answer[Prompt]]]:
+    """Run it to its end; calls go to one lane after the other."""
     answers: list[tuple[Arrival, Answer[Prompt]]] = []
     waiting = sorted(arrivals, key=lambda arrival: arrival.at)
     step = 0
-    while waiting or not inside.scheduler.idle:
+    while waiting or not all(lane.scheduler.idle for lane in lanes):
         while waiting and waiting[0].at <= step:
             arrival = waiting.pop(0)
-            answers.append((arrival, add(inside, call(CHATS[arrival.chat], arrival.max_tokens, top_logprobs=20))))
+            lane = lanes[len(answers) % len(lanes)]
+            answers.append((arrival, add(lane, call(CHATS[arrival.chat], arrival.max_tokens, top_logprobs=20))))
         for arrival, answer in answers:
             answer.job.cancelled |= arrival.until is not None and arrival.until <= step
-        inside.step()
+        for lane in lanes:
+            lane.step()
         step += 1
         assert step < 10_000
     return answers

@@ -22,8 +22,8 @@ def test_first_come_first_served() -> None:
     waiting = asyncio.run(jobs(3))
     for job in waiting:
         inbox.put(job)
-    assert inbox.take(wait=True) == waiting
-    assert inbox.take(wait=False) == []
+    assert inbox.take(1, wait=True) == waiting
+    assert inbox.take(1, wait=False) == []
 
 
 def test_beyond_the_places_is_overloaded_and_a_place_that_was_left_is_free_again() -> None:
@@ -45,7 +45,7 @@ def test_a_cancelled_call_that_waits_is_forgotten() -> None:
     inbox.put(second)
     inbox.cancel(first)
     assert first.cancelled
-    assert inbox.take(wait=False) == [second]
+    assert inbox.take(1, wait=False) == [second]
     inbox.cancel(second)  # runs by now: only its flag is set
     assert second.cancelled
 
@@ -53,7 +53,7 @@ def test_a_cancelled_call_that_waits_is_forgotten() -> None:
 def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
     inbox: Inbox[None] = Inbox(1, 5)
     taken: list[list[Job[None]] | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take(wait=True)))
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(1, wait=True)))
     thread.start()
     inbox.close()
     thread.join()
@@ -70,7 +70,7 @@ def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
             late.put(Job(CALL, None))
         with pytest.raises(EngineClosed), late.place():
             pass
-        assert late.take(wait=False) is None
+        assert late.take(1, wait=False) is None
 
     asyncio.run(main())
 
@@ -98,3 +98,27 @@ def test_a_job_whose_loop_is_gone_counts_as_cancelled() -> None:
     (job,) = asyncio.run(jobs(1))
     job.send(Delta("x"))
     assert job.cancelled
+
+
+def test_several_takers_share_what_waits_as_far_as_they_have_room() -> None:
+    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+    waiting = asyncio.run(jobs(5))
+    for job in waiting:
+        inbox.put(job)
+    assert inbox.take(2, wait=False) == waiting[:2]
+    assert inbox.take(0, wait=False) == []
+    assert inbox.take(9, wait=True) == waiting[2:4]
+    assert inbox.take(9, wait=True) == waiting[4:]
+
+
+def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> None:
+    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+    taken: list[list[Job[None]] | None] = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(1, wait=True, turn=inbox.turns)))
+    thread.start()
+    while not inbox._patient:
+        pass
+    inbox.turned()
+    thread.join()
+    assert inbox.take(1, wait=True, turn=0) == []  # the turn was taken before
+    assert taken == [[]]

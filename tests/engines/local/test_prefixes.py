@@ -12,6 +12,7 @@ from torch import Tensor
 from llava.chat import Call, Chat, Image, Message
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.prompt import Prompt
+from llava.engines.local.slots import Snapshot
 from llava.errors import EngineError
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import BLUE, CHATS, LONG, RED, add, batcher, before_pass, call, finish, outcome, over_slots
@@ -90,6 +91,25 @@ def test_the_cost_of_a_later_call_is_its_new_tokens(llava: Loaded) -> None:
         run(inside, call(CHATS[4], 1))
     assert counts.images == 0
     assert counts.positions == prompt.tokens - prompt.spans[0].end
+
+
+def test_what_the_last_call_has_left_in_a_row_is_not_copied_into_it_again(llava: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = batcher(llava)
+    slots, loads = over_slots(inside).slots, list[int]()
+    load = slots.load
+
+    def counted(owner: Any, snapshot: Snapshot, start: int, count: int) -> None:
+        loads.append(start)
+        load(owner, snapshot, start, count)
+
+    monkeypatch.setattr(slots, "load", counted)
+    both = call(Chat.ask("a b", [RED, BLUE]), 4)
+    wanted = {one: run(batcher(llava), one)[0] for one in (*QUESTIONS, both, call(CHATS[0]))}
+    first = inside.runner.prepare(both).spans[0].end
+    for one, copied in [(QUESTIONS[0], []), (QUESTIONS[1], []), (both, []), (QUESTIONS[2], []), (call(CHATS[0]), [0]), (both, [first, 0])]:
+        assert run(inside, one) == [wanted[one]]
+        assert loads == copied
+        loads.clear()
 
 
 def test_equal_pixels_are_the_same_image_wherever_they_come_from_and_others_are_not(llava: Loaded) -> None:

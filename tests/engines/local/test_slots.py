@@ -99,16 +99,16 @@ def test_rows_double_only_within_the_budget_and_a_smaller_need_shrinks_what_is_o
 def test_a_failed_growth_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     call = Call(1.0)
     slots = made(call)
-    before, zeros = list(slots.layers), torch.zeros
+    before, empty = list(slots.layers), slots._empty
 
-    def full(*shape: int, **options: object) -> torch.Tensor:
-        monkeypatch.setattr(torch, "zeros", fail)
-        return zeros(*shape, **options)  # type: ignore[call-overload, no-any-return]
+    def full(rows: int, length: int) -> torch.Tensor:
+        monkeypatch.setattr(slots, "_empty", fail)
+        return empty(rows, length)
 
-    def fail(*_: int, **__: object) -> torch.Tensor:
+    def fail(*_: int) -> torch.Tensor:
         raise MemoryError
 
-    monkeypatch.setattr(torch, "zeros", full)
+    monkeypatch.setattr(slots, "_empty", full)
     with pytest.raises(MemoryError):
         reserve(slots, 1000, ROOM)
     assert all(one is other for one, other in zip(before, slots.layers, strict=True))
@@ -151,3 +151,24 @@ def test_a_snapshot_is_a_copy_and_loads_where_it_is_wanted() -> None:
     other.filled = 5
     row = [float(value) for value in slots.layers[1][1, 1, 0, :6, 0]]
     assert row == [8.0, 8.0, 2.0, 2.0, 2.0, 0.0]
+
+
+def test_a_row_knows_what_it_holds_wherever_its_call_moves_and_after_it() -> None:
+    calls = [Call(float(10 * i), filled=3 + i) for i in range(4)]
+    slots = made(*calls)
+    for call in calls:
+        slots.hold(call, frozenset({call.mark}))
+    slots.promote(calls[2])
+    slots.promote(calls[1])
+    assert all(slots.held(call) == {call.mark} for call in calls)
+    for call in (calls[2], calls[0]):
+        slots.release(call)
+    assert all(slots.held(call) == {call.mark} for call in slots.owners)
+    late = Call(7.0)
+    slots.take(late)
+    (left,) = [call.mark for call in calls if slots.held(late) == {call.mark}]
+    assert all(bool((kv[:, 2, :, :3] == left + i).all()) for i, kv in enumerate(slots.layers))
+    slots.release(late)
+    slots.wipe()
+    slots.take(late)
+    assert not slots.held(late)

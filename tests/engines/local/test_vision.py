@@ -7,10 +7,8 @@ import pytest
 import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-from llava.engines.local.cores import Cores
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
-from llava.engines.local.slots import Slots
 from llava.engines.local.vision import Vision
 from llava.model.loaded import Loaded
 
@@ -25,8 +23,7 @@ def test_the_tower_runs_no_further_than_its_features_come_from(llava: Loaded, wa
     )
     model.eval()
     loaded = replace(llava, model=model)
-    slots: Slots[Any] = Slots(old.text_config, loaded.dtype, loaded.device)
-    vision = Vision(loaded, Pixels(loaded), Prefixes(slots, 0), Cores(1), pack)
+    vision = Vision(loaded, Pixels(loaded), Prefixes(0), pack)
     assert len(vision.eyes.vision_tower.encoder.layers) == (layers if pack else 2)
     pixels = torch.randn(2, 3, old.vision_config.image_size, old.vision_config.image_size)
     with torch.inference_mode():
