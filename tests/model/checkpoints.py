@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
+from llava.errors import LlavaError, UserError
+from llava.model.builder import load
 from tests import golden
 
 State = dict[str, Tensor]
@@ -85,3 +88,11 @@ def hugging_face(folder: Path, **config: Any) -> Path:
     tokenizer.save_pretrained(folder)
     shutil.copy(golden.CHECKPOINTS / "clip-tiny-56" / "preprocessor_config.json", folder)
     return folder
+
+
+def refused(folder: Path | str, words: str, **options: Any) -> str:
+    """Loading ends in a `UserError` that says `words` (a pattern); gives its sentence."""
+    with pytest.raises(LlavaError, match=words) as caught:
+        load(str(folder), device="cpu", **options)
+    assert isinstance(caught.value, UserError)
+    return str(caught.value)
