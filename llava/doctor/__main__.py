@@ -30,7 +30,7 @@ MARKS = {"fine": "ok", "note": "note", "wrong": "WRONG"}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("urls", nargs="+", metavar="URL", help="of a gateway, a controller, a worker or an OpenAI-compatible server; several are looked at in turn")
+    add("urls", nargs="+", metavar="URL", help="of a gateway, controller, worker or OpenAI-compatible server; several: one by one")
     add("--key", metavar="KEY", help="of a gateway's client; @FILE reads it (default: LLAVA_API_KEY; OPENAI_API_KEY for other servers)")
     add("--secret", metavar="TEXT", help="of the cluster; @FILE reads it (default: LLAVA_CLUSTER_SECRET)")
     add("--model", metavar="NAME", help="ask this model only")
