@@ -156,6 +156,7 @@ def _is_small(raw: bytes) -> bool:
 
 
 _CLOSE = {"connection": "close"}
+_VERSIONS = ("1.0", "1.1", "2", "3")  # of HTTP; h11 lets any through, such as 9.9
 _VALUES = (b",", b"[", b"{")
 _JSON, _BYTES = b"application/json", b"application/octet-stream"
 
@@ -204,6 +205,8 @@ def _has_surrogate(value: Any) -> bool:
 
 
 def _check_headers(scope: Scope, caps: Caps, kind: bytes) -> None:
+    if scope.get("http_version", "1.1") not in _VERSIONS:
+        raise Refusal(505, "This version of HTTP is not spoken here.", code="http_version_not_supported", headers=_CLOSE)
     headers = scope["headers"]
     if len(headers) > caps.headers or sum(len(name) + len(value) for name, value in headers) > caps.header_bytes:
         raise Refusal(431, "The request has too many or too long headers.", code="headers_too_large", headers=_CLOSE)

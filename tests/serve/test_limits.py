@@ -8,6 +8,7 @@ from contextlib import suppress
 import httpx2
 import pytest
 from fastapi import Request
+from starlette.types import Receive, Scope, Send
 
 from llava.serve import limits
 from llava.serve.app import new_app
@@ -116,6 +117,14 @@ def test_compressed_bodies_and_two_content_types_are_refused() -> None:
     assert post(APP, "/echo", {}, [JSON]).status == 415
     assert post(APP, "/echo", {}, [("content-encoding", "identity")]).status == 200
     assert ask(APP, "POST", "/echo", [("content-type", "Application/JSON; charset=utf-8"), ("content-length", "2")], [b"{}"]).status == 200
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.0", 200), ("1.1", 200), ("9.9", 505), ("0.9", 505)])
+def test_versions_that_http_does_not_have_are_refused(version: str, status: int) -> None:
+    async def spoken(scope: Scope, receive: Receive, send: Send) -> None:
+        await APP({**scope, "http_version": version}, receive, send)
+
+    assert post(spoken, "/echo", {}).status == status
 
 
 def test_headers_have_a_number_and_a_size() -> None:
