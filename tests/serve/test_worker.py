@@ -128,21 +128,6 @@ def test_fastchats_echo_and_the_stream_interval_are_honoured() -> None:
     assert [event["text"] for event in events(answer.content)] == ["A black ", "A black cat sits", "A black cat sits."]
 
 
-@pytest.mark.parametrize(("whole", "pieces"), [(True, 1), (False, 6)])
-def test_a_reader_of_whole_answers_gets_no_pieces_of_them(whole: bool, pieces: int) -> None:
-    engine = ScriptedEngine([Reply("A black cat sits.", 5, 4)])
-    got = said(request_of(Call("answer", Chat.ask("What?"), whole=whole), "tiny", VICUNA), engine)
-    assert len(got) == pieces
-    assert "".join(event["delta"] for event in got) == "A black cat sits."
-    assert got[-1]["finish_reason"] == "stop"
-
-
-def test_a_long_answer_shows_that_it_goes_on_also_to_a_reader_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llava.serve.worker.GATHER", 0.0)
-    got = said(request_of(Call("answer", Chat.ask("What?"), whole=True), "tiny", VICUNA), ScriptedEngine(["A black cat sits."]))
-    assert len(got) > 1
-
-
 def test_our_own_form_carries_the_chat_and_the_whole_reply() -> None:
     engine = ScriptedEngine([Reply("Yes", 5, 1, "length", {"Yes": -0.5})])
     asked = Call("check", chat("</s> USER: <image>"), top_logprobs=3)
