@@ -13,6 +13,7 @@ from PIL import Image as PIL
 
 from llava.chat import Image
 from llava.engines import ScriptedEngine
+from llava.recent import Recent
 from llava.serve.security import Keys, Right, Rules
 from llava.serve.web.door import PICTURES
 from llava.serve.web.models import Models
@@ -39,7 +40,8 @@ PHOTO = encoded(PIL.effect_noise((300, 300), 99.0), "PNG")
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Says how many bytes of pictures are kept at most."""
+    """Says how many bytes of pictures are kept at most. The workers, which are in this process here, keep none of their own."""
+    monkeypatch.setattr(Recent, "get", lambda _self, _key, make: make())
     return lambda most: monkeypatch.setattr(Pictures.__init__, "__defaults__", (most, 3600.0))
 
 
