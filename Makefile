@@ -44,7 +44,7 @@ test-optimized: $(STAMP)  ## the same under python -O, in every process: nothing
 fuzz: $(STAMP)  ## 11,000 requests drawn from the gateway's own OpenAPI document (ten minutes)
 	$(PY) -m tests.serve.gateway.fuzzing --cases 10000
 
-resilience: $(STAMP)  ## faults, bad input, bad access: tried, survived, lost; writes docs/security.md's table (an hour; see --help)
+resilience: $(STAMP)  ## faults, bad input, bad access: tried, survived, lost; writes docs/security.md's table (half an hour; see --help)
 	$(PY) -m tests.resilience
 
 check: $(STAMP)  ## formatting, lint, types, budgets, import directions
