@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from llava.engines.base import Engine, generate
+from llava.engines.interrupts import heeded
 from llava.engines.scripted import ScriptedEngine
 from llava.errors import UserError, unknown
 from llava.paths import MINI
@@ -101,7 +102,10 @@ def connect(target: str | Path | Engine, **options: object) -> Engine:
     text = str(target)
     kind = known(text, **options)
     module, _, function = kind.opener.partition(":")
-    return cast(Callable[..., Engine], getattr(importlib.import_module(module), function))(text, **options)
+    with heeded():
+        opener = cast(Callable[..., Engine], getattr(importlib.import_module(module), function))
+    with heeded():
+        return opener(text, **options)
 
 
 def known(target: str, **options: object) -> Kind:
@@ -135,8 +139,9 @@ def _check_options(kind: Kind, options: dict[str, object]) -> None:
 
 
 def _open_mini(_target: str, **options: object) -> Engine:
-    opener = importlib.import_module("llava.engines.local").open_local
-    return cast(Callable[..., Engine], opener)(str(MINI), **options)
+    with heeded():
+        opener = cast(Callable[..., Engine], importlib.import_module("llava.engines.local").open_local)
+    return opener(str(MINI), **options)
 
 
 def _open_scripted(target: str, **options: object) -> Engine:
