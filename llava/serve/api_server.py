@@ -104,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
 def start_log() -> None:
     """Log to standard error, without a line for each call of the model."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    for chatty in ("httpx2", "torch"):  # a line for each request, and counters at the end
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
