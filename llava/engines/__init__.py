@@ -139,9 +139,8 @@ def _check_options(kind: Kind, options: dict[str, object]) -> None:
 
 
 def _open_mini(_target: str, **options: object) -> Engine:
-    with heeded():
-        opener = cast(Callable[..., Engine], importlib.import_module("llava.engines.local").open_local)
-    return opener(str(MINI), **options)
+    opener = importlib.import_module("llava.engines.local").open_local
+    return cast(Callable[..., Engine], opener)(str(MINI), **options)
 
 
 def _open_scripted(target: str, **options: object) -> Engine:
