@@ -1,6 +1,6 @@
 """What was made lately and may be wanted again soon, such as the file of a picture that the steps of one question send in turn.
 
-Bounded in bytes; any thread may ask. Knows nothing of what it keeps.
+Bounded in bytes. Knows nothing of what it keeps.
 """
 
 from __future__ import annotations
@@ -14,27 +14,58 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+class Kept(Generic[V]):
+    """Values with a size in bytes; beyond `limit`, those that were not used for the longest time go. Keys are contents."""
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        self.evictions = 0
+        self._limit = limit
+        self._items: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: Hashable) -> V | None:
+        """The value, now used last; None when it is not there."""
+        item = self._items.get(key)
+        if item is None:
+            return None
+        self._items.move_to_end(key)
+        return item[0]
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._items
+
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Keep a value of `size` bytes, if that is possible at all."""
+        if key not in self._items and size <= self._limit:
+            self._items[key] = value, size
+            self.bytes += size
+            self.shrink(self._limit)
+
+    def shrink(self, limit: int) -> None:
+        """From now on at most `limit` bytes."""
+        self._limit = limit
+        while self.bytes > limit:
+            _, (_, size) = self._items.popitem(last=False)
+            self.bytes -= size
+            self.evictions += 1
+
+
 class Recent(Generic[K, V]):
-    """Makes a value by its key, and keeps those that were asked for last: as many as have `most` bytes together, by `size`."""
+    """Makes a value by its key, and keeps those that were asked for last: as many as have `most` bytes together, by `size`. Any thread may
+    ask."""
 
     def __init__(self, most: int, size: Callable[[V], int]) -> None:
-        self._most = most
         self._size = size
-        self._kept: OrderedDict[K, V] = OrderedDict()
-        self._held = 0
+        self._kept: Kept[V] = Kept(most)
         self._lock = Lock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of `key`, made where it is not there; raises what `make` raises. Two threads may make the same one at a time."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            found = self._kept.get(key)
+        if found is not None:
+            return found
         made = make()
         with self._lock:
-            if key not in self._kept and self._size(made) <= self._most:
-                self._kept[key] = made
-                self._held += self._size(made)
-            while self._held > self._most:
-                self._held -= self._size(self._kept.popitem(last=False)[1])
+            self._kept.put(key, made, self._size(made))
         return made

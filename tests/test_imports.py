@@ -30,7 +30,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "engines.openai": ({"chat", "image", "errors", "engines", "recent"}, {"httpx2"}),
     "engines.controller": ({"chat", "image", "errors", "deadlines", "engines", "conversation", "cluster", "model.templates"}, {"httpx2"}),
     "engines.local": (
-        {"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model"},
+        {"chat", "image", "errors", "engines", "constants", "conversation", "mm_utils", "model", "recent"},
         {"torch", "transformers", "PIL", "numpy"},
     ),
     "mm_utils": ({"constants", "conversation", "chat", "image", "errors"}, {"torch", "transformers", "PIL", "numpy"}),

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from llava.recent import Recent
+from llava.recent import Kept, Recent
 
 
 def kept(most: int) -> tuple[Recent[str, str], list[str]]:
@@ -61,3 +61,16 @@ def test_two_threads_may_make_the_same_value_and_it_is_counted_once() -> None:
         thread.join()
     ask(words, made, "bb", "aa", "bb")
     assert made == ["bb"]
+
+
+def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
+    kept: Kept[str] = Kept(10)
+    for name in "abc":
+        kept.put(name, name, 3)
+    assert kept.get("a") == "a"
+    kept.put("d", "d", 4)
+    assert [name for name in "abcd" if name in kept] == ["a", "c", "d"]
+    kept.put("e", "e", 11)
+    assert (kept.bytes, kept.evictions, kept.get("e")) == (10, 1, None)
+    kept.shrink(4)
+    assert [name for name in "acd" if name in kept] == ["d"]

@@ -1,15 +1,12 @@
-"""How much memory there is for keys and values, what is kept of it for reuse, and how running out of it looks."""
+"""How much memory there is for keys and values, and how running out of it looks."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import torch
 
@@ -17,8 +14,6 @@ GIB = 2**30
 _CPU_SHARE, _CPU_MOST = 0.25, 4 * GIB  # of a machine that also does other things
 _CUDA_SHARE = 0.8  # of what the weights have left; the rest is for activations
 _LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")  # a container's; without one no number, or a huge one
-
-V = TypeVar("V")
 
 
 def default_budget(device: torch.device) -> int:
@@ -78,39 +73,3 @@ class Stats:
     evictions: int = 0
     slot_bytes: int = 0
     kept_bytes: int = 0
-
-
-class Kept(Generic[V]):
-    """Values with a size in bytes; beyond `limit`, those that were not used for the longest time go. Keys are contents."""
-
-    def __init__(self, limit: int) -> None:
-        self.bytes = 0
-        self.evictions = 0
-        self._limit = limit
-        self._items: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
-
-    def get(self, key: Hashable) -> V | None:
-        """The value, now used last; None when it is not there."""
-        item = self._items.get(key)
-        if item is None:
-            return None
-        self._items.move_to_end(key)
-        return item[0]
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._items
-
-    def put(self, key: Hashable, value: V, size: int) -> None:
-        """Keep a value of `size` bytes, if that is possible at all."""
-        if key not in self._items and size <= self._limit:
-            self._items[key] = value, size
-            self.bytes += size
-            self.shrink(self._limit)
-
-    def shrink(self, limit: int) -> None:
-        """From now on at most `limit` bytes."""
-        self._limit = limit
-        while self.bytes > limit:
-            _, (_, size) = self._items.popitem(last=False)
-            self.bytes -= size
-            self.evictions += 1

@@ -13,9 +13,9 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
-from llava.engines.local.memory import Kept
 from llava.engines.local.prompt import Prompt, Span
 from llava.engines.local.slots import Owner, Slots, Snapshot
+from llava.recent import Kept
 
 _SHORT = 8  # a shared text of fewer tokens is not worth a copy
 
