@@ -32,8 +32,9 @@ class Overhead:
     """Seconds of a request beyond the model's own: the median and the 99th percentile.
 
     `added`: how much more than directly. `outside`: what is left of a request without the gateway's calls of its engine, which it tells
-    itself (Server-Timing): the gateway's own work without its client for the server behind. `picture`: each request has a picture of its
-    own. `lost`: requests whose answer was not what the model said, byte for byte.
+    itself (Server-Timing): the gateway's own work without its client for the server behind; None where nobody tells, as without a gateway
+    and where the guard is off. `picture`: each request has a picture of its own. `lost`: requests whose answer was not what the model said,
+    byte for byte.
     """
 
     way: str
@@ -45,8 +46,8 @@ class Overhead:
     p99: float
     added50: float
     added99: float
-    outside50: float
-    outside99: float
+    outside50: float | None
+    outside99: float | None
     answers_per_second: float
 
 
@@ -90,19 +91,19 @@ class Desk:
         fine = [got for request, got in pairs if got is not None and _is_whole(got, _text(request), self.script)]
         if not fine:
             raise EngineError(f"No request was answered as the script says ({way}).")
-        beyond, outside = (
-            sorted(values) for values in zip(*((got.seconds - own, got.seconds - _inside(got)) for got in fine), strict=True)
-        )
-        p50, p99 = _percentiles(beyond)
+        p50, p99 = _percentiles([got.seconds - own for got in fine])
+        told = [got.seconds - inside for got in fine if (inside := _inside(got)) is not None]
+        outside50, outside99 = _percentiles(told) if told else (None, None)
         added = (p50 - base.p50, p99 - base.p99) if base else (0.0, 0.0)
         picture, lost = not isinstance(requests[0]["messages"][0]["content"], str), len(requests) - len(fine)
         rate = len(requests) / load.seconds
-        return Overhead(way, clients, picture, len(requests), lost, p50, p99, *added, *_percentiles(outside), rate)
+        return Overhead(way, clients, picture, len(requests), lost, p50, p99, *added, outside50, outside99, rate)
 
 
-def _inside(got: Got) -> float:
-    """Seconds that the gateway's calls of its engine took, all steps together; 0 where there is no gateway."""
-    return sum(float(step.partition("dur=")[2]) for step in got.headers.get("server-timing", "").split(",") if step) / 1e3
+def _inside(got: Got) -> float | None:
+    """Seconds that the gateway's calls of its engine took, all steps together; None where the answer does not tell them."""
+    told = got.headers.get("server-timing")
+    return None if told is None else sum(float(step.partition("dur=")[2]) for step in told.split(",")) / 1e3
 
 
 def _count(clients: int, per_client: int) -> int:
@@ -136,8 +137,9 @@ def _is_whole(got: Got | None, question: str, script: Script) -> bool:
         return False
 
 
-def _percentiles(ordered: Sequence[float]) -> tuple[float, float]:
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     """The median and the one of `RARE`, values that occurred."""
+    ordered = sorted(values)
     median, rare = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, RARE))
     return median, rare
 

@@ -26,8 +26,8 @@ COLUMNS: dict[type, Sequence[Column]] = {
         Column("above the model's time, p99", lambda o: _ms(o.p99)),
         Column("more than directly, p50", lambda o: "-" if o.way == "directly" else _ms(o.added50)),
         Column("more than directly, p99", lambda o: "-" if o.way == "directly" else _ms(o.added99)),
-        Column("outside the engine, p50", lambda o: "-" if o.way == "directly" else _ms(o.outside50)),
-        Column("outside the engine, p99", lambda o: "-" if o.way == "directly" else _ms(o.outside99)),
+        Column("outside the engine, p50", lambda o: "-" if o.outside50 is None else _ms(o.outside50)),
+        Column("outside the engine, p99", lambda o: "-" if o.outside99 is None else _ms(o.outside99)),
         Column("answers/s", lambda o: f"{o.answers_per_second:.1f}"),
     ),
     Streams: (
@@ -66,7 +66,7 @@ ABOUT = {
         "it holds both ends' HTTP, the client and, where the guard is on, the second call of the model, but not the {check:.2f} s that the "
         "check itself takes: those depend on the model, and are in the tables below. "
         "*Outside the engine*: without the gateway's calls of the server behind (its client for that server is in them), the gateway's own "
-        "work. Clients, gateway and model share {cores} cores:"
+        "work; only a guarded answer tells how long they took. Clients, gateway and model share {cores} cores:"
     ),
     "streams": "Streams of which none ended before all were open; every byte of each was compared with the script:",
     "mini": (

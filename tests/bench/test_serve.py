@@ -40,12 +40,17 @@ def test_overhead_and_streams_are_measured_and_written(tmp_path: Path, capsys: p
     for row in rows:
         assert row["lost"] == 0
         assert 0 < row["p50"] <= row["p99"]
+        if row["way"] == "gateway, guarded":
+            assert 0 < row["outside50"] <= row["outside99"]
+        else:  # nobody tells how long the gateway's calls took
+            assert (row["outside50"], row["outside99"]) == (None, None)
     direct, through = rows[0], rows[1]
     assert through["added50"] == pytest.approx(through["p50"] - direct["p50"])
     for row in data["medians"]["streams"]:
         assert (row["streams"], row["open"], row["lost"]) == (6, 6, 0)
     printed = capsys.readouterr().out
     assert "| gateway, guarded | 2 | yes |" in printed
+    assert re.search(r"\| gateway, mode off \| 2 \| yes \| .* ms \| - \| - \| [0-9.]+ \|\n", printed)
     assert "0.17 s for an answer" in printed
 
 
