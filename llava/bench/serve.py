@@ -34,7 +34,8 @@ class Plan:
     """What to run. Raises `UserError` for values that make no sense.
 
     `clients` replaces the levels of all parts. `per_client` requests each to the scripted model, which takes `script.seconds`; `requests`
-    at least to the embedded model at each level, a sixth of them to the model of `shape`, whose answers have `tokens` tokens.
+    at least to the embedded model at each level, a sixth of them to the model of `shape`, whose answers have `tokens` tokens; both get as
+    many single questions and, of each client one at least, conversations.
     """
 
     parts: tuple[str, ...] = PARTS

@@ -87,28 +87,28 @@ class Load:
     spans: list[tuple[float, float]]
     seconds: float
 
-    def steady(self, clients: int) -> tuple[float, float]:
-        """When all clients were at work: from when each has had its first answer until the last request is sent. All of the time where the
-        requests are too few for that, and fewer answers than clients came meanwhile."""
-        first = max(end for _, end in self.spans[:clients])
+    def steady(self, clients: int, turns: int = 1) -> tuple[float, float]:
+        """When all clients, who took `turns` requests each time, were at work: from when each has had its first answer until the last
+        request is sent. All of the time where the requests are too few for that, and fewer answers than clients came meanwhile."""
+        first = max(end for _, end in self.spans[: clients * turns : turns])
         last = max(begin for begin, _ in self.spans)
         enough = sum(first < end <= last for _, end in self.spans) >= clients
         return (first, last) if enough else (0.0, self.seconds)
 
 
-async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spread: float = 0.0) -> Load:
+async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spread: float = 0.0, turns: int = 1) -> Load:
     """`clients` connections, each of which asks its next request as soon as it has its answer, until all `bodies` were sent.
 
-    They begin one after another within `spread` seconds.
+    Whoever is free takes the next `turns` of them, which nobody else asks, in order. They begin one after another within `spread` seconds.
     """
     found: list[Got | None] = [None] * len(bodies)
     spans = [(0.0, 0.0)] * len(bodies)
-    waiting = iter(enumerate(bodies))
+    waiting = iter(range(0, len(bodies), turns))
 
     async def one(number: int) -> None:
         await asyncio.sleep(spread * number / clients)
         connection = None
-        for index, body in waiting:
+        for index, body in ((index, bodies[index]) for begun in waiting for index in range(begun, min(begun + turns, len(bodies)))):
             sent = time.perf_counter() - begin
             try:
                 connection = connection or await Client(port).__aenter__()
@@ -123,7 +123,7 @@ async def drive(port: int, path: str, bodies: Sequence[bytes], clients: int, spr
 
     begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for number in range(min(clients, len(bodies))):
+        for number in range(min(clients, -(-len(bodies) // turns))):
             group.create_task(one(number))
     return Load(found, spans, time.perf_counter() - begin)
 

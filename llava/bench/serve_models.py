@@ -19,11 +19,20 @@ from llava.engines import connect
 from llava.errors import EngineError
 
 MODES = {"off": "unguarded", "guard": "guarded"}  # the gateway's mode -> what it is called here
+# What one person may ask about a picture, one after another.
+CONVERSATION = (
+    *pictures.QUESTIONS,
+    "Which colour is there most of?",
+    "What is in the middle of it?",
+    "Does anything lie on top of something else?",
+    "Which title would suit it?",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """`clients` at a time, each question about a picture of its own. `tokens_per_second`: all that the model wrote, in all steps.
+    """`clients` at a time. `questions` about each picture: one, or a conversation, in which a client asks all of them, in order, about a
+    picture of its own, whose prefix is known after the first one. `tokens_per_second`: all that the model wrote, in all steps.
 
     Rates are those of the answers that came while all clients were at work. `ratio`: tokens a second over those of the first level, which
     is one client if not chosen otherwise. `released`: of all answers, those that were the model's own; `lost`: requests without an answer.
@@ -32,6 +41,7 @@ class Throughput:
     model: str
     way: str
     clients: int
+    questions: int
     requests: int
     lost: int
     answers_per_second: float
@@ -65,25 +75,37 @@ class House:
         asyncio.run(drive(self._gateway, CHAT, [self._body(chat, "guard", stream=False) for chat in self._chats(2, 0)], 1))  # warms it up
 
     def throughput(self, levels: Sequence[int], requests: int, seed: int) -> Iterator[Throughput]:
-        """One round: each level unguarded and guarded, with pictures that come nowhere else."""
-        for mode in MODES:
-            base = None
-            for clients in levels:
-                record = self._measure(mode, clients, self._chats(max(requests, 6 * clients), seed), base)
-                base = base or record.tokens_per_second
-                yield record
+        """One round: single questions, then conversations; each level unguarded and guarded, with pictures that come nowhere else."""
+        for questions in (1, len(CONVERSATION)):
+            for mode in MODES:
+                base = None
+                for clients in levels:
+                    record = self._measure(mode, clients, questions, self._asked(questions, clients, requests, seed), base)
+                    base = base or record.tokens_per_second
+                    yield record
 
-    def _measure(self, mode: str, clients: int, chats: Sequence[Chat], base: float | None) -> Throughput:
-        load = asyncio.run(drive(self._gateway, CHAT, [self._body(chat, mode, stream=False) for chat in chats], clients))
+    def _asked(self, questions: int, clients: int, requests: int, seed: int) -> list[Chat]:
+        if questions == 1:
+            return self._chats(max(requests, 6 * clients), seed)
+        asked = conversations(clients, requests)
+        numbers = dict.fromkeys(number for number, _ in asked)
+        drawn = dict(zip(numbers, self._chats(len(numbers), seed), strict=True))
+        return [Chat.ask(question, drawn[number].images) for number, question in asked]
+
+    def _measure(self, mode: str, clients: int, questions: int, chats: Sequence[Chat], base: float | None) -> Throughput:
+        turns = 1 if questions == 1 else len(chats) // clients
+        bodies = [self._body(chat, mode, stream=False) for chat in chats]
+        load = asyncio.run(drive(self._gateway, CHAT, bodies, clients, turns=turns))
         came = [(at, got) for (_, at), got in zip(load.spans, load.answers, strict=True) if got is not None and got.status == 200]
         if not came:
             raise EngineError(f"The model {self.model} answered none of {len(chats)} requests.")
-        begin, end = load.steady(clients)
+        begin, end = load.steady(clients, turns)
         timed = [got for at, got in came if begin < at <= end]
         tokens = sum(got.json()["usage"]["completion_tokens"] for got in timed) / (end - begin)
         own = sum(got.headers["x-llava-guard-verdict"] in ("safe", "bypassed") for _, got in came) / len(came)
         lost, answers = len(chats) - len(came), len(timed) / (end - begin)
-        return Throughput(self.model, MODES[mode], clients, len(chats), lost, answers, tokens, tokens / (base or tokens), own)
+        ratio = tokens / (base or tokens)
+        return Throughput(self.model, MODES[mode], clients, questions, len(chats), lost, answers, tokens, ratio, own)
 
     def first(self, requests: int, seed: int) -> Iterator[First]:
         """One round: the worker's own stream, then the gateway's, without the guard and with it."""
@@ -120,6 +142,18 @@ class House:
         messages = [{"role": "user", "content": [image, {"type": "text", "text": chat.question}]}]
         sampling = {"temperature": 0, "max_tokens": self._tokens, "stream": stream}
         return json.dumps({"model": self._name, "messages": messages, "guard": {"mode": mode}, **sampling}).encode()
+
+
+def conversations(clients: int, requests: int) -> list[tuple[tuple[int, int], str]]:
+    """At least `requests` questions in conversations: each with its picture, a client's number and the picture's among that client's.
+
+    Every client has the same share, all of it neighbours: one conversation, or two where there is only one client. They begin at different
+    places in them, so that while all are at work new pictures come as often, and as evenly, as from people.
+    """
+    length = len(CONVERSATION)
+    each = max(length, -(-max(requests, 2 * length) // clients))
+    places = [(client, (length // 2 + length * client // clients) % length) for client in range(clients)]
+    return [((client, at // length), CONVERSATION[at % length]) for client, begin in places for at in range(begin, begin + each)]
 
 
 def _answered(got: Got | None) -> Got:

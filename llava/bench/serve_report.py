@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llava.bench import report
 from llava.bench.report import Column
 from llava.bench.serve import Record, Result
-from llava.bench.serve_models import First, Throughput
+from llava.bench.serve_models import CONVERSATION, First, Throughput
 from llava.bench.serve_overhead import Overhead, Streams
 
 
@@ -42,6 +42,7 @@ COLUMNS: dict[type, Sequence[Column]] = {
         Column("model", lambda t: t.model),
         Column("way", lambda t: t.way),
         Column("clients", lambda t: str(t.clients)),
+        Column("questions per picture", lambda t: str(t.questions)),
         Column("requests", lambda t: str(t.requests)),
         Column("lost", lambda t: str(t.lost)),
         Column("answers/s", lambda t: f"{t.answers_per_second:.2f}"),
@@ -70,13 +71,14 @@ ABOUT = {
     ),
     "streams": "Streams of which none ended before all were open; every byte of each was compared with the script:",
     "mini": (
-        "The embedded model behind worker, controller and gateway, each question about a picture of its own. *Tokens* are all that the "
-        "model wrote, guarded with its checks and captions: what clients get are the answers a second. Rates are those while all clients "
-        "are at work, from when each has had its first answer until the last request is sent:"
+        "The embedded model behind worker, controller and gateway: each question about a picture of its own; and conversations, in which "
+        "each client asks {conversation} questions, one after another, about a picture of its own, which the model has seen since the "
+        "first one. *Tokens* are all that the model wrote, guarded with its checks and captions: what clients get are the answers a "
+        "second. Rates are those while all clients are at work, from when each has had its first answer until the last request is sent:"
     ),
     "shape": (
-        "Random weights of shape {shape}, answers of {tokens} tokens, each question about a picture of its own. Guarded here means the "
-        "policy `paper` (random weights never give a clear verdict), and the path is always answer and check:"
+        "Random weights of shape {shape}, answers of {tokens} tokens, asked in the same two ways. Guarded here means the policy "
+        " `paper` (random weights never give a clear verdict), and the path is always answer and check:"
     ),
     "first": (
         "When the first text comes, with one client. A guarded stream is the finished result written as events: its first text comes when "
@@ -104,6 +106,7 @@ def markdown(result: Result) -> str:
         "cores": machine["cores"],
         "shape": plan.shape,
         "tokens": plan.tokens,
+        "conversation": len(CONVERSATION),
     }
     tables = [
         f"{ABOUT[part].format(**known)}\n\n{report.table(records, COLUMNS[type(records[0])])}" for part, records in result.medians().items()

@@ -13,12 +13,13 @@ from llava import cli
 from llava.bench.report import data
 from llava.bench.serve import PARTS, Plan, Record, Result
 from llava.bench.serve_client import Got, Load, drive, streamed_text
-from llava.bench.serve_models import First, Throughput
+from llava.bench.serve_models import CONVERSATION, First, Throughput, conversations
 from llava.bench.serve_overhead import Overhead, Streams, _is_whole, _is_whole_original
 from llava.bench.serve_report import COLUMNS, markdown
 from llava.bench.serve_scripted import Script, said
 from llava.bench.serve_servers import Servers, free_port
 from llava.errors import EngineError
+from tests.loopback import on_loopback
 
 SCRIPT = Script(think=0.0, pieces=5, pace=0.0, check=0.0)
 QUESTION = "What do you see?"
@@ -61,9 +62,10 @@ def test_models_are_measured_through_the_whole_chain(tmp_path: Path) -> None:
     assert len(data["rounds"]) == 2
     for part, model in (("mini", "mini"), ("shape", "tiny")):
         rows = data["rounds"][1][part]
-        assert [(row["model"], row["way"], row["clients"]) for row in rows] == [
-            (model, way, clients) for way in ("unguarded", "guarded") for clients in (1, 3)
+        assert [(row["model"], row["questions"], row["way"], row["clients"]) for row in rows] == [
+            (model, questions, way, clients) for questions in (1, 8) for way in ("unguarded", "guarded") for clients in (1, 3)
         ]
+        assert [row["requests"] for row in rows] == [6, 18] * 2 + [16, 24] * 2
         assert all(row["lost"] == 0 for row in rows)
         assert rows[1]["ratio"] == pytest.approx(rows[1]["tokens_per_second"] / rows[0]["tokens_per_second"])
     for row in data["rounds"][0]["shape"]:
@@ -147,11 +149,41 @@ def test_requests_to_nobody_are_lost_and_none_hangs() -> None:
     assert load.answers == [None] * 5
 
 
+def test_a_client_asks_what_belongs_together_itself_and_in_order() -> None:
+    asked: dict[int, list[int]] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        asked.setdefault(scope["client"][1], []).append(int(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    with on_loopback(app) as port:
+        load = asyncio.run(drive(port, "/", [str(i).encode() for i in range(22)], 3, turns=4))
+    assert [got and got.content for got in load.answers] == [b"{}"] * 22
+    assert len(asked) == 3
+    groups = [numbers[at : at + 4] for numbers in asked.values() for at in range(0, len(numbers), 4)]
+    assert sorted(groups) == [list(range(at, min(at + 4, 22))) for at in range(0, 22, 4)]
+
+
+@pytest.mark.parametrize(("clients", "requests", "each"), [(1, 48, 48), (4, 48, 12), (16, 48, 8), (1, 8, 16), (8, 8, 8), (3, 1, 8)])
+def test_conversations_are_about_pictures_of_ones_own_and_new_pictures_come_evenly(clients: int, requests: int, each: int) -> None:
+    asked = conversations(clients, requests)
+    assert len(asked) == clients * each
+    assert len(set(asked)) == len(asked)  # nothing is asked twice
+    assert [number[0] for number, _ in asked] == [client for client in range(clients) for _ in range(each)]
+    later = [at for at in range(len(asked)) if at % each]  # a client's first answer is none that counts
+    new = sum(asked[at][0] != asked[at - 1][0] for at in later)
+    assert new == pytest.approx(len(later) / len(CONVERSATION), abs=1)
+
+
 def test_rates_are_those_while_all_clients_are_at_work() -> None:
     spans = [(0.0, 2.0), (0.0, 1.0), (1.0, 3.0), (2.0, 4.0), (3.0, 5.0), (4.0, 5.5), (5.0, 9.0)]
     assert Load([None] * 7, spans, 9.0).steady(2) == (2.0, 5.0)
     assert Load([None] * 7, spans, 9.0).steady(1) == (2.0, 5.0)
     assert Load([None] * 3, spans[:3], 3.0).steady(2) == (0.0, 3.0)  # too few
+    two = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (0.0, 2.5), (2.5, 3.0), (3.0, 4.0), (4.5, 5.0)]
+    assert Load([None] * 8, two, 5.0).steady(2, 4) == (2.5, 4.5)  # the first answers of the two are those to requests 0 and 4
 
 
 def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path) -> None:
@@ -162,12 +194,12 @@ def test_a_server_that_does_not_start_tells_its_last_words(tmp_path: Path) -> No
         servers.gateway("scripted:x", "--policy", "papr")
 
 
-MINI = Throughput("mini", "guarded", 16, 48, 0, 17.0, 300.0, 4.1, 0.9)
+MINI = Throughput("mini", "guarded", 16, 8, 48, 0, 17.0, 300.0, 4.1, 0.9)
 RECORDS: dict[str, Record] = {
     "overhead": Overhead("gateway, guarded", 8, False, 128, 0, 0.0021, 0.0089, 0.0012, 0.0048, 0.0009, 0.003, 9.5),
     "streams": Streams("gateway, guarded", 1000, 1000, 0, 2.5, 12.0),
     "mini": MINI,
-    "shape": Throughput("33m", "unguarded", 8, 24, 0, 1.5, 96.0, 2.2, 1.0),
+    "shape": Throughput("33m", "unguarded", 8, 1, 24, 0, 1.5, 96.0, 2.2, 1.0),
     "first": First("mini", "gateway, guarded", 8, 0.31, 0.31, 6.2),
 }
 
@@ -180,6 +212,6 @@ def test_the_report_holds_every_part_and_medians_of_the_rounds() -> None:
     printed = markdown(result)
     tables = re.findall(r"^\| ---", printed, re.MULTILINE)
     assert len(tables) == len(PARTS) == len(COLUMNS) + 1
-    assert "| mini | guarded | 16 | 98 | 0 | 17.00 | 300 | 4.10 | 90% |" in printed
+    assert "| mini | guarded | 16 | 8 | 98 | 0 | 17.00 | 300 | 4.10 | 90% |" in printed
     assert "2.1 ms" in printed
     assert json.loads(json.dumps(data(result)))["medians"]["streams"][0]["streams"] == 1000
