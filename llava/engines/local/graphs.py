@@ -32,15 +32,15 @@ class Graphs:
     def __init__(self, step: DecodeStep, slots: Slots[Any]) -> None:
         self._step = step
         self._slots = slots
-        self._layers: list[Tensor] = []  # the memory that the graphs write to
+        self._moves = slots.moves  # the graphs write to where the slots were then
         self._recorded: dict[tuple[int, int], _Recorded] = {}
 
     def __call__(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
         """Logits (N, vocabulary); valid until the next call."""
         slots, count = self._slots, len(tokens)
-        if self._layers is not slots.layers:
+        if self._moves != slots.moves:
             self._recorded.clear()
-            self._layers = slots.layers
+            self._moves = slots.moves
         rows = min(1 << (count - 1).bit_length(), slots.rows)
         length = min(-(-length // _STEP) * _STEP, slots.length)
         # Rows that only fill the batch up write where their owner writes next, before it is ever read; those of nobody, at their beginning.

@@ -17,7 +17,7 @@ from llava.chat import Call
 from llava.engines.local.answer import Answer
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
-from llava.engines.local.memory import GIB, Stats, enough
+from llava.engines.local.memory import GIB, Stats, enough, is_out_of_memory
 from llava.engines.local.packed import Linear, joined, packs
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
@@ -119,17 +119,28 @@ class SlotRunner:
         if not self.prefixes.claim(answer):
             return Admission.BLOCKED
         longest = max(owner.positions for owner in (answer, *slots.owners))
-        shape = slots.plan(longest, int(self._budget * (_SHARE if slots.owners else 1)))
-        if shape is None:
+        shape = slots.plan(longest, int(self._budget * _SHARE), self._budget)
+        if shape is None or not self._resized(*shape):
             self.prefixes.give_up(answer)
             return Admission.FULL
-        if shape != (slots.rows, slots.length):
-            self.prefixes.make_room(slots, slots.bytes + slots.needed(*shape))  # no more than the budget even while rows are copied
-            slots.resize(*shape)
-        self.prefixes.make_room(slots, slots.bytes)
         slots.take(answer)
         answer.filled = self.prefixes.begin(answer, slots)
         return Admission.STARTED
+
+    def _resized(self, rows: int, length: int) -> bool:
+        """Whether the slots have this shape now. Where calls run, memory that is short may come back when they end."""
+        slots = self.slots
+        if (rows, length) != (slots.rows, slots.length):
+            self.prefixes.make_room(slots, slots.peak(rows, length))
+        try:
+            slots.resize(rows, length)
+        except (RuntimeError, MemoryError) as failure:
+            if not (slots.owners and is_out_of_memory(failure)):
+                raise
+            return False
+        finally:
+            self.prefixes.make_room(slots, slots.bytes)
+        return True
 
     def stop(self, answer: Answer[Prompt]) -> None:
         """The call has ended; it may not have started."""

@@ -40,6 +40,8 @@ class Slots(Generic[W]):
         self._dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         self._dtype, self._device = dtype, device
         self.layers = [self._empty(0, 0) for _ in range(config.num_hidden_layers)]
+        self.rows = self.length = 0  # what every layer has: rows, positions of a row
+        self.moves = 0  # how often layers have been allocated anew
         self.owners: list[W] = []
         self.decoding = 0
         self._held: dict[int, frozenset[Hashable]] = {}  # by row
@@ -57,51 +59,63 @@ class Slots(Generic[W]):
         return memory[first : first + size].view(self._dtype).view(shape)
 
     @property
-    def rows(self) -> int:
-        """Rows that are allocated."""
-        return self.layers[0].shape[1]
-
-    @property
-    def length(self) -> int:
-        """Positions of a row."""
-        return self.layers[0].shape[3]
-
-    @property
     def bytes(self) -> int:
         """What is allocated."""
-        return self.rows * self.length * self.position_bytes
+        return sum(kv.nbytes for kv in self.layers)
 
     def needed(self, rows: int, length: int) -> int:
         """Bytes of so many rows of at least this length."""
         return rows * _rounded(length) * self.position_bytes
 
-    def plan(self, length: int, budget: int) -> tuple[int, int] | None:
-        """Rows and their length that hold one call more, each call up to `length`; None where `budget` bytes do not."""
+    def plan(self, length: int, share: int, budget: int) -> tuple[int, int] | None:
+        """Rows and their length that hold one call more, each call up to `length`, in `share` bytes; a call that is alone may take all of
+        the `budget`, which holds for the way there too. None where they cannot be had while those run that run now.
+        """
         rows, length = len(self.owners) + 1, _rounded(length)
-        if rows <= self.rows and length <= self.length and self.bytes <= budget:
+        if rows <= self.rows and length <= self.length and self.bytes <= share:
             return self.rows, self.length
         generous = 1 << (rows - 1).bit_length(), max(length, self.length)  # rows double: few copies
-        for shape in (generous, (rows, length)):
-            if self.needed(*shape) <= budget:
+        for shape, most in ((generous, share), ((rows, length), share if self.owners else budget)):
+            if self.needed(*shape) <= most and self.peak(*shape) <= budget:
                 return shape
         return None
 
+    def peak(self, rows: int, length: int) -> int:
+        """The most bytes that are allocated at any time while `resize` goes there."""
+        old = [kv.nbytes if self.owners else 0 for kv in self.layers]  # where nobody runs they go first
+        new = self.needed(rows, length) // len(old)
+        now = most = sum(old)
+        for size in old:
+            most = max(most, now + new)
+            now += new - size
+        return most
+
     def resize(self, rows: int, length: int) -> None:
-        """Allocate anew, unless it is so already; old and new lie side by side for a moment. Nothing changes when memory runs out."""
+        """Allocate anew, unless it is so already: a layer at a time, so that old and new hardly lie side by side. When memory runs out on
+        the way, all that is held stays, and the next try goes on from there.
+        """
         if (rows, length) == (self.rows, self.length):
             return
-        new = [self._empty(rows, length) for _ in self.layers]
-        for old, kv in zip(self.layers, new, strict=True):
-            for row, owner in enumerate(self.owners):
-                kv[:, row, :, : owner.filled].copy_(old[:, row, :, : owner.filled])
-        self.layers = new
+        if not self.owners:
+            self.free()
         self.forget_free_rows()
+        self.moves += 1
+        self.rows, self.length = min(self.rows, rows), min(self.length, length)
+        for i, old in enumerate(self.layers):
+            if (old.shape[1], old.shape[3]) != (rows, length):
+                new = self._empty(rows, length)
+                for row, owner in enumerate(self.owners):
+                    new[:, row, :, : owner.filled].copy_(old[:, row, :, : owner.filled])
+                self.layers[i] = new
+        self.rows, self.length = rows, length
 
     def free(self) -> None:
         """Give the memory back, and all rows with it."""
         self.owners.clear()
-        self.decoding = 0
-        self.resize(0, 0)
+        self.decoding = self.rows = self.length = 0
+        self.layers = [self._empty(0, 0) for _ in self.layers]
+        self.moves += 1
+        self.forget_free_rows()
 
     def take(self, owner: W) -> None:
         """A row for a call that begins to read its prompt; there is room."""

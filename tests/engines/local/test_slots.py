@@ -1,9 +1,12 @@
 """Rows of keys and values: compact, growing within a budget, moved with what they hold."""
 
+import weakref
 from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import LlamaConfig
 
 from llava.engines.local.slots import Slots
@@ -20,7 +23,7 @@ class Call:
 
 def reserve(slots: Slots[Call], length: int, budget: int) -> bool:
     """Make room for one more call, if that is possible."""
-    shape = slots.plan(length, budget)
+    shape = slots.plan(length, budget, ROOM)
     if shape is not None:
         slots.resize(*shape)
     return shape is not None
@@ -96,10 +99,10 @@ def test_rows_double_only_within_the_budget_and_a_smaller_need_shrinks_what_is_o
     assert holds(slots)
 
 
-def test_a_failed_growth_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = Call(1.0)
+def test_a_growth_that_runs_out_of_memory_keeps_what_is_held_and_the_next_one_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    call, late = Call(1.0), Call(7.0)
     slots = made(call)
-    before, empty = list(slots.layers), slots._empty
+    empty = slots._empty
 
     def full(rows: int, length: int) -> torch.Tensor:
         monkeypatch.setattr(slots, "_empty", fail)
@@ -111,7 +114,72 @@ def test_a_failed_growth_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(slots, "_empty", full)
     with pytest.raises(MemoryError):
         reserve(slots, 1000, ROOM)
-    assert all(one is other for one, other in zip(before, slots.layers, strict=True))
+    assert (slots.rows, slots.length) == (1, 128)
+    assert holds(slots)
+    grown = slots.layers[0]
+    monkeypatch.setattr(slots, "_empty", empty)
+    assert reserve(slots, 1000, ROOM)
+    assert slots.layers[0] is grown
+    slots.take(late)
+    fill(slots, late)
+    assert (slots.rows, slots.length, {kv.shape[3] for kv in slots.layers}) == (2, 1024, {1024})
+    assert holds(slots)
+
+
+def test_what_could_not_be_had_for_nobody_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = made()
+    made_before, empty = list[torch.Tensor](), slots._empty
+
+    def full(rows: int, length: int) -> torch.Tensor:
+        if made_before and rows:
+            raise MemoryError
+        made_before.append(empty(rows, length))
+        return made_before[-1]
+
+    monkeypatch.setattr(slots, "_empty", full)
+    slots.resize(0, 0)
+    with pytest.raises(MemoryError):
+        reserve(slots, 1000, ROOM)
+    slots.free()
+    assert slots.bytes == 0
+
+
+@given(data=st.data())
+def test_rows_take_no_more_than_the_budget_at_any_time(data: st.DataObject) -> None:
+    slots: Slots[Call] = Slots(CONFIG, torch.float32, torch.device("cpu"))
+    budget = data.draw(st.integers(1, 30)) * slots.needed(1, 128)
+    share, empty, living = int(0.75 * budget), slots._empty, list[weakref.ref[torch.Tensor]]()
+    longest = budget // slots.position_bytes
+
+    def held() -> int:
+        return sum(kv.nbytes for ref in living if (kv := ref()) is not None)
+
+    def counted(rows: int, length: int) -> torch.Tensor:
+        kv = empty(rows, length)
+        living.append(weakref.ref(kv))
+        assert held() <= peak <= budget or not rows
+        return kv
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slots, "_empty", counted)
+        for i in range(data.draw(st.integers(1, 25))):
+            leaves: bool = data.draw(st.booleans())
+            if slots.owners and leaves:
+                slots.release(data.draw(st.sampled_from(slots.owners)))
+                continue
+            shape = slots.plan(data.draw(st.integers(1, longest)), share, budget)
+            assert shape is not None or slots.owners  # who is alone can always run
+            if shape is None:
+                continue
+            peak = slots.peak(*shape)
+            slots.resize(*shape)
+            call = Call(float(10 * i))
+            slots.take(call)
+            fill(slots, call)
+            if data.draw(st.booleans()):
+                slots.promote(call)
+            assert slots.bytes == held() <= budget
+            assert holds(slots)
 
 
 def test_memory_that_runs_out_while_a_row_begins_to_decode_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
