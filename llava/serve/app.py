@@ -26,12 +26,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llava.cli import pair
 from llava.deadlines import Deadlines
 from llava.errors import LlavaError, UserError, unknown
 from llava.serve.limits import Caps, Limits
+from llava.serve.not_http import HEAD_BYTES, Refusing
 from llava.serve.refusal import Edge, Refusal
 from llava.serve.security import Gate, Keys, Rules, closed_to_others, cluster_keys
 
@@ -77,7 +77,7 @@ def deadlines(words: Sequence[str], default: Deadlines, names: Sequence[str]) ->
     return found
 
 
-class _Protocol(H11Protocol):
+class _Protocol(Refusing):
     """uvicorn's HTTP, with a deadline for the head of a request: who connects and says nothing, or a byte at a time, is let go."""
 
     _late: asyncio.TimerHandle | None = None
@@ -153,6 +153,7 @@ def server(app: ASGIApp, *, grace: float = GRACE, leave: Leave | None = None, **
         "server_header": False,
         "ws": "none",
         "http": _Protocol,
+        "h11_max_incomplete_event_size": HEAD_BYTES,
         "loop": "asyncio",
         "log_level": "warning",
         "log_config": None,

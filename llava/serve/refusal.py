@@ -70,11 +70,15 @@ class Refusal(Exception):
         """The error in OpenAI's shape."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
-    async def send(self, send: Send) -> None:
-        """Answer with this refusal."""
+    def encoded(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers and body, as they are sent."""
         content = json.dumps(self.body()).encode()
         fields = {"content-type": "application/json", "content-length": str(len(content)), **self.headers}
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()], content
+
+    async def send(self, send: Send) -> None:
+        """Answer with this refusal."""
+        headers, content = self.encoded()
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
