@@ -92,7 +92,7 @@ class SlotRunner:
         self._causal = text._attn_implementation == "sdpa"
         self.prefixes = shared.prefixes
         self.vision = shared.vision
-        self._unclean = False  # a call has failed: what it left in the rows may be no number
+        self._unclean = False  # what a call has left in the rows may be no number
         self._decode_step: DecodeStep = Graphs(self._decode, self.slots) if loaded.device.type == "cuda" else self._decode
 
     def prepare(self, call: Call) -> Prompt:
@@ -147,7 +147,9 @@ class SlotRunner:
         self.prefixes.give_up(answer)
         if answer in self.slots.owners:
             self.slots.release(answer)
-            self._unclean |= answer.reply is None and not answer.job.cancelled
+            # In float16 large values run over, and whoever left may have done so before anybody looked at the numbers.
+            known = answer.job.cancelled and self._loaded.dtype != torch.float16
+            self._unclean |= answer.reply is None and not known
 
     def _clean(self) -> None:
         if self._unclean:
@@ -183,14 +185,17 @@ class SlotRunner:
             self._logits(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal))
             for part, hidden in zip(passes, embeds, strict=True)
         ]
+        logits = read[0] if len(read) == 1 else torch.cat(read)
         for answer, count in group:
             answer.filled += count
-        for answer in answers:  # rows move from here on, with as much as is filled
-            self.prefixes.store(answer, self.slots)
+        numbers = logits.amax(-1).isfinite().tolist()
+        for answer, good in zip(answers, numbers, strict=True):  # rows move from here on, with as much as is filled
+            if good:  # the last position has seen all before it: others may have that
+                self.prefixes.store(answer, self.slots)
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
                 answer.prompt.forget_images()
-        return read[0] if len(read) == 1 else torch.cat(read)
+        return logits
 
     @torch.inference_mode()
     def decode(self) -> tuple[list[Answer[Prompt]], Tensor]:
