@@ -37,7 +37,6 @@ class Answer(Generic[P]):
         self._said = ""
         self._logprobs: dict[str, float] | None = None
         self._log = None if sampling.logprobs is None else TokenLog(sampling.logprobs, speller(loaded.tokenizer))
-        self._start = time.monotonic()
 
     @property
     def positions(self) -> int:
@@ -64,6 +63,6 @@ class Answer(Generic[P]):
     def _finish(self, reason: FinishReason, text: str) -> Delta:
         rest = self._text.finish()
         tokens = self._log.tokens() if self._log is not None else None
-        seconds = time.monotonic() - self._start
+        seconds = time.monotonic() - self.job.asked
         self.reply = Reply(self._said + rest, self.prompt_tokens, len(self.tokens), reason, self._logprobs, seconds, tokens)
         return Delta(text + rest, self.reply)

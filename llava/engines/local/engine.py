@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,7 @@ class LocalEngine:
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta, None]:
         """The model's answer, token by token; see `Engine.stream`."""
+        asked = time.monotonic()
         if not (_alive(self._threads) or self._inbox.closed):
             raise EngineClosed("This engine was opened in another process, of which this one is a fork: open a new one here.")
         with self._inbox.place():
@@ -107,7 +109,7 @@ class LocalEngine:
             except RuntimeError:
                 self._inbox.check_open()  # closed by another thread, just now
                 raise
-            job = Job(call, await preparing)
+            job = Job(call, await preparing, asked)
             self._inbox.put(job)
             try:
                 while True:

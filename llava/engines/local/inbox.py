@@ -18,9 +18,10 @@ P = TypeVar("P")
 class Job(Generic[P]):
     """One call on its way: made on an event loop, worked on by the model thread, read on the loop again."""
 
-    def __init__(self, call: Call, prompt: P) -> None:
+    def __init__(self, call: Call, prompt: P, asked: float) -> None:
         self.call = call
         self.prompt = prompt  # the call's chat as the runner wants it
+        self.asked = asked  # when, by `time.monotonic`
         self.cancelled = False  # set by the reader, looked at by the model thread before every step
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[Delta | Exception] = asyncio.Queue()

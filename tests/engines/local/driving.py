@@ -1,6 +1,7 @@
 """The engine's inner parts without its threads: one step at a time, and what transformers' own `generate` says to the same calls."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,7 +112,7 @@ def before_pass(loaded: Loaded, action: Callable[[torch.Tensor, torch.Tensor], o
 
 def add(inside: Batcher[Any], one: Call) -> Answer[Any]:
     """The call comes. Within a running event loop."""
-    return inside.add(Job(one, inside.runner.prepare(one)))
+    return inside.add(Job(one, inside.runner.prepare(one), time.monotonic()))
 
 
 async def outcome(answer: Answer[Any]) -> tuple[list[Delta], Reply]:

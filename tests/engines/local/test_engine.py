@@ -3,9 +3,11 @@
 import asyncio
 import random
 import threading
+import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,6 +171,28 @@ def test_several_event_loops_share_one_engine(loaded: Loaded) -> None:
     asyncio.run(engine.close())
     assert len(texts) == 5
     assert len(set(texts)) == 1
+
+
+def test_the_seconds_of_a_reply_count_from_when_it_was_asked_and_not_from_when_its_prompt_was_ready(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready: list[float] = []
+
+    async def main() -> Reply:
+        engine = LocalEngine(loaded)
+        prepare = engine._runner.prepare
+
+        def noted(one: Call) -> object:
+            ready.append(time.monotonic())
+            return prepare(one)
+
+        monkeypatch.setattr(engine._runner, "prepare", noted)
+        monkeypatch.setattr("llava.engines.local.answer.time", SimpleNamespace(monotonic=lambda: ready[0] + 1000))
+        reply = await generate(engine, call(max_tokens=1))
+        await engine.close()
+        return reply
+
+    assert asyncio.run(main()).seconds >= 1000
 
 
 def test_a_reader_that_stops_reading_does_not_hold_up_others(loaded: Loaded) -> None:

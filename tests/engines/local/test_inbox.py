@@ -14,7 +14,7 @@ CALL = Call("answer", Chat.ask("q"))
 
 
 async def jobs(count: int) -> list[Job[None]]:
-    return [Job(CALL, None) for _ in range(count)]
+    return [Job(CALL, None, 0.0) for _ in range(count)]
 
 
 def test_first_come_first_served() -> None:
@@ -61,13 +61,13 @@ def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
 
     async def main() -> None:
         late: Inbox[None] = Inbox(1, 5)
-        waiting = Job(CALL, None)
+        waiting = Job(CALL, None, 0.0)
         late.put(waiting)
         late.close()
         with pytest.raises(EngineClosed, match="closed while the call waited"):
             await waiting.receive()
         with pytest.raises(EngineClosed):
-            late.put(Job(CALL, None))
+            late.put(Job(CALL, None, 0.0))
         with pytest.raises(EngineClosed), late.place():
             pass
         assert late.take(1, wait=False) is None
