@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llava.chat import Delta, FinishReason, Reply
 from llava.engines.local.inbox import Job, P
-from llava.engines.local.logprobs import TokenLog, speller
+from llava.engines.local.logprobs import TokenLog
 from llava.engines.local.sampling import Sampler, first_logprobs
 from llava.engines.local.text import Decode, TextStream
 from llava.model.loaded import Loaded
@@ -18,10 +18,10 @@ from llava.model.loaded import Loaded
 class Answer(Generic[P]):
     """`filled` counts positions whose KV is there: of the prompt, then of the answer. `limit` is the most tokens it may say.
 
-    `decode` is the model's own, or a faster one that gives the same.
+    `decode` is the model's own, or a faster one that gives the same. `log` takes in every token where the call wants to know them.
     """
 
-    def __init__(self, job: Job[P], loaded: Loaded, prompt_tokens: int, decode: Decode) -> None:
+    def __init__(self, job: Job[P], loaded: Loaded, prompt_tokens: int, decode: Decode, log: TokenLog | None) -> None:
         sampling = job.call.sampling
         self.job = job
         self.prompt = job.prompt
@@ -36,7 +36,7 @@ class Answer(Generic[P]):
         self._text = TextStream(decode, (*sampling.stop, *loaded.stop))
         self._said = ""
         self._logprobs: dict[str, float] | None = None
-        self._log = None if sampling.logprobs is None else TokenLog(sampling.logprobs, speller(loaded.tokenizer))
+        self._log = log
 
     @property
     def positions(self) -> int:

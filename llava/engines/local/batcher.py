@@ -9,6 +9,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from llava.chat import Call, Delta
 from llava.engines.local.answer import Answer
 from llava.engines.local.inbox import Job, P, deliver
+from llava.engines.local.logprobs import Spell, TokenLog, speller
 from llava.engines.local.memory import Stats, is_out_of_memory
 from llava.engines.local.scheduler import Admission, Scheduler
 from llava.engines.local.text import remembered
@@ -58,9 +60,15 @@ class Batcher(Generic[P]):
         self.scheduler = scheduler
         self._said: list[tuple[Job[P], Delta | Exception]] = []
 
+    @cached_property
+    def _spell(self) -> Spell:
+        return speller(self._loaded.tokenizer)
+
     def add(self, job: Job[P]) -> Answer[P]:
         """A call that has come; it waits for its turn."""
-        answer = Answer(job, self._loaded, self.runner.prompt_tokens(job.prompt), self._decode)
+        wanted = job.call.sampling.logprobs
+        log = None if wanted is None else TokenLog(wanted, self._spell)
+        answer = Answer(job, self._loaded, self.runner.prompt_tokens(job.prompt), self._decode, log)
         self.scheduler.waiting.append(answer)
         return answer
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from llava.chat import Chat, Reply, Sampling
-from llava.engines.local.logprobs import speller
+from llava.engines.local.logprobs import Spell, speller
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import CHATS, ask, call, generated, of_family
 
@@ -54,6 +54,21 @@ def test_sampled_tokens_have_the_models_own_probabilities_and_not_those_of_the_d
     assert greedy.tokens is not None
     assert [t.logprob for t in reply.tokens[0].top] == pytest.approx([t.logprob for t in greedy.tokens[0].top], abs=1e-4)
     assert all(math.isfinite(token.logprob) and len(token.top) == 20 for token in reply.tokens)
+
+
+def test_how_tokens_are_spelled_is_found_out_once_for_all_calls(qwen: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def counted(tokenizer: object) -> Spell:
+        asked.append(tokenizer)
+        return speller(tokenizer)
+
+    monkeypatch.setattr("llava.engines.local.batcher.speller", counted)
+    ask(qwen, call(CHATS[0], 2))
+    assert asked == []
+    replies = ask(qwen, *(call(chat, 2, logprobs=1) for chat in CHATS))
+    assert all(reply.tokens for reply in replies)
+    assert asked == [qwen.tokenizer]
 
 
 def test_none_are_kept_that_nobody_asked_for(qwen: Loaded) -> None:
