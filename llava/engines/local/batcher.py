@@ -5,6 +5,7 @@ A failure ends the calls that took part in what failed, and no others. Runs on t
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import traceback
@@ -153,10 +154,17 @@ class Batcher(Generic[P]):
                     f"{error} Its device {self._loaded.device} takes no work any more until this process ends: start it again."
                 )
                 error.__cause__ = failure
-        self._said += [(answer.job, error) for answer in answers]  # first: what cannot compute cannot free rows either
+        self._said += [(answer.job, _another(error)) for answer in answers]  # first: what cannot compute cannot free rows either
         for answer in answers:
             self._end(answer)
         return None
+
+
+def _another(error: LlavaError) -> LlavaError:
+    """The same error for one more reader: raising it hangs frames on it, and with them that reader's chat and images."""
+    other = copy.copy(error)
+    other.__cause__ = error.__cause__
+    return other
 
 
 def takes_no_work(device: torch.device) -> bool:

@@ -146,9 +146,12 @@ def test_a_failing_step_ends_those_that_take_part_and_the_next_call_is_answered(
             inside.step()
         failing_once(loaded, MemoryError())
         inside.step()
+        heard = list[EngineError]()
         for answer in answers:
-            with pytest.raises(EngineError, match="Out of memory"):
+            with pytest.raises(EngineError, match="Out of memory") as caught:
                 await outcome(answer)
+            heard.append(caught.value)
+        assert len(set(map(id, heard))) == 3  # an error keeps the frames of those through whom it went
         assert inside.scheduler.idle
 
     asyncio.run(main())
