@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections import deque
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ Json = dict[str, Any]
 
 class AuditLog:
     """An open log at `path`, which is nobody else's until it is closed; `content`: keep the texts too. Raises `UserError` when the file
-    cannot be written, or is another one's."""
+    cannot be written, is no regular file, or is another one's."""
 
     def __init__(self, path: Path, content: bool = False) -> None:
         self.content = content
@@ -37,6 +38,8 @@ class AuditLog:
         except OSError as error:
             raise UserError(f"The audit log {path} cannot be written: {error.strerror}.") from None
         try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):  # its last line must be read: of a pipe or a terminal that waits for ever
+                raise UserError(f"The audit log {path} is no regular file, and its lines are chained over restarts: give it one.")
             _lock(self._file, path)
             self._previous, self._torn = _end_of(path)
         except BaseException:

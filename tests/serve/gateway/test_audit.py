@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import resource
 import stat
 import subprocess
@@ -171,6 +172,13 @@ def test_a_full_disk_stops_the_log_and_not_the_service(tmp_path: Path) -> None:
             assert running.post("/v1/chat/completions", chat())[0] == 200
             assert "llava_guard_audit_failures_total 1" in running.metrics()
             log._file = AuditLog(tmp_path / "other")._file
+
+
+def test_a_pipe_or_a_device_is_no_place_for_a_log_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(UserError, match=r"is no regular file, .*: give it one\."):
+            AuditLog(path)
 
 
 def test_the_log_is_its_owners_alone_and_an_impossible_one_is_told(tmp_path: Path) -> None:
