@@ -38,7 +38,7 @@ class Metric:
     def lines(self) -> Iterator[str]:
         """In Prometheus' text format."""
         for labels, value in self.values.items():
-            yield f"{self.name}{_shown(labels)} {value:g}"
+            yield f"{self.name}{_shown(labels)} {value}"  # all digits: a rate is the difference of two
 
 
 class Histogram(Metric):
@@ -85,6 +85,12 @@ class Metrics:
         self.uninspected = Metric("llava_guard_uninspected_parts_total", "Requests refused for content that the guard cannot inspect.")
         self.upstream = Metric("llava_guard_upstream_errors_total", "Failures of the model's own answer, by code.")
         self.audit_failures = Metric("llava_guard_audit_failures_total", "Lines that could not be written to the audit log.")
+
+        # What is there from the start: of a counter that appears with its first failure, Prometheus sees no increase.
+        for counter in (self.uninspected, self.audit_failures):
+            counter.add(0)
+        for step in ("check", "caption", "regenerate", "recheck"):
+            self.unavailable.add(0, step=step)
 
     def text(self) -> str:
         """The exposition, version 0.0.4."""

@@ -135,6 +135,14 @@ def test_the_counters_text_is_what_prometheus_reads() -> None:
         assert re.fullmatch(r'# (HELP|TYPE) [\w:]+ .+|[\w:]+(\{(\w+="([^"\\\n]|\\.)*",?)*\})? [0-9.e+-]+', line), line
 
 
+def test_a_count_is_told_to_its_last_digit_and_one_of_failures_from_the_start() -> None:
+    metrics = Metrics()
+    metrics.prompt_tokens.add(12_345_678, model_name="tiny")
+    lines = metrics.text().splitlines()
+    assert 'vllm:prompt_tokens_total{model_name="tiny"} 12345678' in lines
+    assert {"llava_guard_audit_failures_total 0", 'llava_guard_unavailable_total{step="check"} 0'} <= set(lines)
+
+
 def test_a_histogram_counts_a_value_in_every_bucket_that_holds_it() -> None:
     histogram = Histogram("x", "y", (1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 9.0):
