@@ -115,12 +115,12 @@ def _message(role: str, text: str, images: list[Image]) -> Message:
 
 
 def _text(message: schema.Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    if message.content is None:
-        return message.refusal or "" if isinstance(message, schema.AssistantMessage) else ""
-    texts = [part.text if isinstance(part, schema.TextPart) else part.refusal for part in message.content if part.type != "image_url"]
-    return "\n".join(texts)
+    """All texts of a message; a refusal of ours stands in two of its fields and is said once."""
+    content = message.content or ""
+    if not isinstance(content, str):
+        content = "\n".join(part.refusal if part.type == "refusal" else part.text for part in content if part.type != "image_url")
+    refusal = message.refusal if isinstance(message, schema.AssistantMessage) else None
+    return content if refusal in (None, content) else "\n".join(filter(None, (content, refusal)))
 
 
 def _sent(messages: Sequence[schema.Message], limits: Limits) -> list[tuple[int, schema.ImagePart]]:

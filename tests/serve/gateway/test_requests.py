@@ -171,6 +171,25 @@ def test_markers_in_a_question_stay_text(small: Gateway) -> None:
     assert [call.chat.question for call in small.engine.seen if call.step == "answer"][-1] == strange
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ({"content": "No.", "refusal": "No."}, "No."),  # as the gateway's own refusals are
+        ({"content": None, "refusal": "No."}, "No."),
+        ({"content": "", "refusal": "No."}, "No."),
+        ({"content": "A cat.", "refusal": ""}, "A cat."),
+        ({"content": "A cat.", "refusal": "No."}, "A cat.\nNo."),
+        ({"content": [{"type": "text", "text": "A"}, {"type": "refusal", "refusal": "B"}], "refusal": "C"}, "A\nB\nC"),
+    ],
+    ids=range(6),
+)
+def test_nothing_that_an_earlier_turn_says_is_dropped(small: Gateway, sent: dict[str, Any], seen: str) -> None:
+    assert small.post("/v1/chat/completions", chat(turn("a", 0), {"role": "assistant", **sent}, turn("b", 0)))[0] == 200
+    assert isinstance(small.engine, ScriptedEngine)
+    asked = [call.chat for call in small.engine.seen if call.step == "answer"]
+    assert asked[-1].messages[1].text == seen
+
+
 def test_a_body_of_another_kind_or_size_is_refused(small: Gateway) -> None:
     for headers, body, status in (
         ({"content-type": "text/plain"}, chat(), 415),
