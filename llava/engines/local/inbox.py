@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from llava.chat import Call, Delta
-from llava.errors import EngineClosed, Overloaded
+from llava.errors import EngineClosed, EngineError, ModelLost, Overloaded
 
 P = TypeVar("P")
 
@@ -57,7 +57,7 @@ def _put(items: list[tuple[Job[P], Delta | Exception]]) -> None:
 
 
 class Inbox(Generic[P]):
-    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait.
+    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait and that come.
 
     `takers` model threads take calls out of it.
     """
@@ -72,14 +72,15 @@ class Inbox(Generic[P]):
         self._waiting: deque[Job[P]] = deque()
         self._changed = threading.Condition()
         self.closed = False
+        self._lost: str | None = None  # of what it was closed, where nobody wanted that
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Held by a call from its beginning to its end; raises `Overloaded` or `EngineClosed`."""
+        """Held by a call from its beginning to its end; raises `Overloaded`, and as `check_open` does."""
         with self._changed:
             self.check_open()
             if self.taken >= self._places:
-                raise Overloaded(f"{self.max_waiting} calls wait already: try again later.")
+                raise Overloaded(f"{self.taken} calls run or wait already, and no more may: try again later.")
             self.taken += 1
         try:
             yield
@@ -88,12 +89,16 @@ class Inbox(Generic[P]):
                 self.taken -= 1
 
     def check_open(self) -> None:
-        """Raises `EngineClosed` after closing."""
+        """After closing, raises the error that `ended` gives."""
         if self.closed:
-            raise EngineClosed("The engine is closed.")
+            raise self.ended("The engine is closed.")
+
+    def ended(self, said: str) -> EngineError:
+        """Why a call cannot go on after closing: `EngineClosed`, as is `said`, or `ModelLost`."""
+        return EngineClosed(said) if self._lost is None else ModelLost(self._lost)
 
     def put(self, job: Job[P]) -> None:
-        """For a call that has a place and is ready for the model thread; raises `EngineClosed`."""
+        """For a call that has a place and is ready for the model thread; raises as `check_open` does."""
         with self._changed:
             self.check_open()
             self._waiting.append(job)
@@ -127,11 +132,12 @@ class Inbox(Generic[P]):
             if self._patient:
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """Fail all that wait with `EngineClosed`, and all that come."""
+    def close(self, lost: str | None = None) -> None:
+        """Fail all that wait, and all that come, as `ended` says. `lost`: the model is, and how. What closed it first counts."""
         with self._changed:
-            self.closed = True
+            if not self.closed:
+                self.closed, self._lost = True, lost
             jobs, self._waiting = self._waiting, deque()
             self._changed.notify_all()
         for job in jobs:
-            job.send(EngineClosed("The engine was closed while the call waited."))
+            job.send(self.ended("The engine was closed while the call waited."))

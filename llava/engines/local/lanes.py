@@ -17,7 +17,6 @@ from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.inbox import Inbox, Job
 from llava.engines.local.runner import Shared, SlotRunner, fits
 from llava.engines.local.scheduler import Scheduler
-from llava.errors import EngineClosed
 from llava.model.loaded import Loaded
 
 _STEP_OPERATIONS = 5 * 10**9  # about a twentieth of a second on a small machine
@@ -68,11 +67,14 @@ def _work(lane: Batcher[Any], inbox: Inbox[Any], others: int | None) -> None:
             turn = inbox.turns
             if worked := lane.step():
                 inbox.turned()
+    except BaseException as failure:  # outside of any call: what frees rows, or is ours
+        inbox.close(lost=f"The model of this process has failed for good ({type(failure).__name__}): start it again.")
+        raise
     finally:  # whatever ends it, nobody waits for it in vain
         inbox.close()
         for job in came:
-            job.send(EngineClosed("The engine was closed while the call waited."))
-        lane.close(lambda: EngineClosed("The engine was closed during the call."))
+            job.send(inbox.ended("The engine was closed while the call waited."))
+        lane.close(lambda: inbox.ended("The engine was closed during the call."))
 
 
 def _one_core(others: int) -> None:

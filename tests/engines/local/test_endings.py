@@ -9,11 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from llava.engines import generate
 from llava.engines.local import LocalEngine
 from llava.engines.local.batcher import Batcher
-from llava.errors import EngineClosed, Overloaded
+from llava.engines.local.runner import SlotRunner
+from llava.errors import EngineClosed, ModelLost, Overloaded
 from llava.model.loaded import Loaded
 from tests.engines.local.gate import Gate, Threads, before_forward, call
 from tests.factories import until
@@ -73,7 +75,7 @@ def test_more_than_the_waiting_calls_is_overloaded_and_the_others_finish(loaded:
             await until(lambda: gate.steps)
             waiting = [asyncio.create_task(generate(engine, call(max_tokens=2))) for _ in range(2)]
             await asyncio.sleep(0)
-            with pytest.raises(Overloaded, match="2 calls wait already"):
+            with pytest.raises(Overloaded, match="3 calls run or wait already"):
                 await generate(engine, call())
             waiting[0].cancel()
             await asyncio.wait(waiting[:1])
@@ -118,9 +120,9 @@ def test_a_model_thread_that_dies_leaves_nobody_waiting(loaded: Loaded, model_th
 
     async def main() -> None:
         engine = LocalEngine(loaded)
-        with before_forward(loaded, die), pytest.raises(EngineClosed):
+        with before_forward(loaded, die), pytest.raises(ModelLost, match=r"failed for good \(Defect\): start it again"):
             await generate(engine, call())
-        with pytest.raises(EngineClosed):
+        with pytest.raises(ModelLost):
             await generate(engine, call())
         await engine.close()
 
@@ -148,8 +150,40 @@ def test_calls_that_come_while_the_model_thread_dies_do_not_hang(
             monkeypatch.setattr(Batcher, "add", die)
             gate.open()
             ended = await asyncio.gather(first, *others, return_exceptions=True)
-        assert [type(error) for error in ended] == [EngineClosed] * 4
+        assert [type(error) for error in ended] == [ModelLost] * 4
         await engine.close()
+
+    asyncio.run(main())
+    assert not model_threads()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_what_fails_where_no_call_takes_part_is_told_to_all_as_the_end_of_the_model(
+    cores: int, loaded: Loaded, model_threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    gate = Gate()
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    async def main() -> None:
+        torch.set_num_threads(cores)
+        engine = LocalEngine(loaded)
+        with before_forward(loaded, lambda: gate() if engine.stats().running == 2 else None):
+            stays, leaves = (asyncio.create_task(generate(engine, call(text, max_tokens=400))) for text in ("the cat", "the dog"))
+            await until(lambda: gate.steps)
+            monkeypatch.setattr(SlotRunner, "stop", refuse)  # a device that takes no work cannot free a row either
+            leaves.cancel()
+            await asyncio.wait([leaves])
+            gate.open()
+            with pytest.raises(ModelLost, match="failed for good"):
+                await stays
+        with pytest.raises(ModelLost, match="failed for good"):
+            await generate(engine, call())
+        await engine.close()
+        with pytest.raises(ModelLost):
+            await generate(engine, call())
 
     asyncio.run(main())
     assert not model_threads()
