@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 Leave = Callable[[], Awaitable[None]]
 
 HEAD_SECONDS = 10.0  # in which a request's head must arrive
+STALL_SECONDS = 15.0  # in which a client must take something of what is there for it
 GRACE = 15.0  # seconds that open streams get to end after SIGTERM
 
 
@@ -78,14 +79,31 @@ def deadlines(words: Sequence[str], default: Deadlines, names: Sequence[str]) ->
 
 
 class _Protocol(Refusing):
-    """uvicorn's HTTP, with a deadline for the head of a request: who connects and says nothing, or a byte at a time, is let go."""
+    """uvicorn's HTTP, with two deadlines. Who connects and says nothing, or a byte at a time, is let go; so is who takes nothing.
+
+    An answer that is written at once stays here until its client has taken it, also when the connection was closed meanwhile, and what
+    the client asked for next waits behind it.
+    """
 
     _late: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # all that the kernel does not take at once is waited for, and watched
         self._watch()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to take something."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """It has taken everything."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Go on waiting until a head is complete."""
@@ -94,8 +112,9 @@ class _Protocol(Refusing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to wait for."""
-        if self._late is not None:
-            self._late.cancel()
+        for timer in (self._late, self._stalled):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def _watch(self) -> None:
@@ -112,6 +131,14 @@ class _Protocol(Refusing):
         self._late = None
         if self._is_waiting():
             self.transport.close()
+
+    def _await_reader(self, before: float = math.inf) -> None:
+        """Look again and again whether less is left than before; abort where it is not, for to close would wait for the client, too."""
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._stalled = self.loop.call_later(STALL_SECONDS, self._await_reader, left)
+        else:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

@@ -12,23 +12,17 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
-STALL = 15.0  # seconds in which a reader must take what is sent
-
 
 class Stream(Response):
     """Sends the pieces of `source`, an async generator, as they come.
 
-    When the client leaves, or takes nothing for `stall` seconds (default: STALL), the source is closed at once, wherever it is. An error
-    before the first piece is answered with `failed(error)`; a later one breaks the connection off, for an end would look like success.
+    When the client leaves, or is let go because it takes nothing (`app.STALL_SECONDS`), the source is closed at once, wherever it is.
+    An error before the first piece is answered with `failed(error)`; a later one breaks the connection off, for an end would look like
+    success.
     """
 
     def __init__(
-        self,
-        source: AsyncGenerator[bytes, None],
-        failed: Callable[[Exception], Response],
-        *,
-        media_type: str | None = None,
-        stall: float | None = None,
+        self, source: AsyncGenerator[bytes, None], failed: Callable[[Exception], Response], *, media_type: str | None = None
     ) -> None:
         self.status_code = 200
         self.media_type = media_type
@@ -38,7 +32,6 @@ class Stream(Response):
         del self.headers["content-length"]
         self._source = source
         self._failed = failed
-        self._stall = STALL if stall is None else stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(scope, receive, send))
@@ -61,11 +54,9 @@ class Stream(Response):
                 return
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while piece is not None:
-                async with asyncio.timeout(self._stall):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
                 piece = await anext(pieces, None)
-        async with asyncio.timeout(self._stall):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _left(receive: Receive) -> None:

@@ -1,13 +1,18 @@
-"""The way out: a good-bye, the drain, and no waiting for one who is told twice."""
+"""The way out: a good-bye, the drain, and no waiting for one who is told twice. And no waiting for one who takes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from starlette.responses import Response
+from uvicorn.server import ServerState
 
-from llava.serve.app import Leave, new_app, server
+from llava.serve.app import Leave, listen, new_app, server
 from llava.serve.security import Keys, Rules
 
 
@@ -43,3 +48,72 @@ def test_a_second_order_ends_a_farewell_that_hangs() -> None:
 
     asyncio.run(shut_down(leave, signal.SIGTERM, signal.SIGTERM))
     assert ended == ["cancelled"]
+
+
+LARGE = 32 * 2**20  # bytes: more than the sockets' buffers
+
+
+@asynccontextmanager
+async def answering(served: list[str]) -> AsyncIterator[tuple[ServerState, int]]:
+    """A server whose every answer is large, and written at once; notes the paths that it is asked for."""
+    app = new_app(Rules(Keys()))
+
+    @app.get("/{path}")
+    async def large(path: str) -> Response:
+        served.append(path)
+        return Response(bytes(LARGE))
+
+    with listen("127.0.0.1", 0) as listener:
+        runner = server(app, lifespan="off")
+        running = asyncio.create_task(runner.serve([listener]))
+        try:
+            yield runner.server_state, listener.getsockname()[1]
+        finally:
+            runner.should_exit = True
+            await running
+
+
+async def asked(port: int, *paths: str) -> socket.socket:
+    """A client with small buffers that has asked for all of them, and reads nothing."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    heads = "".join(f"GET /{path} HTTP/1.1\r\nhost: localhost\r\n\r\n" for path in paths)
+    await asyncio.get_running_loop().sock_sendall(client, heads.encode())
+    return client
+
+
+def test_a_client_that_takes_nothing_of_a_whole_answer_is_let_go_and_so_is_what_it_asked_for_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.serve.app.STALL_SECONDS", 0.2)
+    served: list[str] = []
+
+    async def main() -> None:
+        async with answering(served) as (state, port), asyncio.timeout(10):
+            client = await asked(port, "one", "two")
+            while len(served) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert state.tasks  # the second answer waits behind the first one
+            while state.tasks or state.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            client.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_takes_a_whole_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.serve.app.STALL_SECONDS", 0.5)
+
+    async def main() -> None:
+        async with answering([]) as (_, port), asyncio.timeout(30):
+            client, loop, got, rest = await asked(port, "one"), asyncio.get_running_loop(), 0, 0.0
+            while got < LARGE:
+                part = await loop.sock_recv(client, 2**20)
+                assert part
+                got += len(part)
+                if got >= rest:
+                    await asyncio.sleep(0.02)
+                    rest += LARGE / 40  # so that all of it takes longer than a client may take nothing
+            client.close()
+
+    asyncio.run(main())

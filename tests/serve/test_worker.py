@@ -234,7 +234,7 @@ def test_a_worker_that_leaves_finishes_what_runs_and_takes_nothing_new() -> None
 
 
 def test_a_reader_that_stops_reading_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llava.serve.streaming.STALL", 0.2)
+    monkeypatch.setattr("llava.serve.app.STALL_SECONDS", 0.2)
 
     async def main() -> None:
         async with worker(ScriptedEngine(lambda _: "word " * 2000)) as (url, core):
