@@ -65,6 +65,8 @@ class Graphs:
             self._step(tokens, positions, length)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # One runs at a time, and its logits are read before the next: all compute in the memory of the first that is still there.
+        pool = next((other.graph.pool() for other in self._recorded.values()), None)
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             logits = self._step(tokens, positions, length)
         return _Recorded(graph, tokens, positions, logits)
