@@ -6,12 +6,13 @@ counters and the audit log. Knows no route and no header.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +41,7 @@ from llava.serve.refusal import Refusal
 
 log = logging.getLogger(__name__)
 STEP = Deadlines(total=120.0)  # of one step
+LEFT = 499  # the status of a request whose client has left, as the counters have it
 _PROMPTS = Prompts()
 
 
@@ -98,10 +100,8 @@ class Service:
             self.metrics.queue.observe(time.monotonic() - begin)
             ask = await self._reader.chat(asked.request.messages, asked.small)
             policy = self.config.policy.answering(**asked.sampling)
-            try:
+            with self._ending("chat", name, ask, request_id, mode=asked.mode):
                 decisions = await self._decisions(asked.request.n or 1, asked.mode, policy, ask, self.engines[name])
-            except StepFailed as failed:
-                raise self._failed(failed, "chat", name, ask, request_id) from None
             completion = replace(_empty(asked, policy), decisions=decisions)
             self._count(completion, name, time.monotonic() - begin)
             self._record(request_id, "chat", name, ask, mode=asked.mode, status=200, choices=[self._choice(each) for each in decisions])
@@ -133,13 +133,13 @@ class Service:
                 yield (b"" if said else stream.began()) + stream.ended(completion)
             except StepFailed as failed:
                 recorded = True
-                refusal = self._failed(failed, "chat", name, ask, request_id, **self._left(said))
+                refusal = self._failed(failed, "chat", name, ask, request_id, mode="off", **self._left(said))
                 if said:
                     yield event(refusal.body())
                 raise refusal from None
             finally:
                 if not recorded:  # the client has left
-                    self._record(request_id, "chat", name, ask, mode="off", status=499, **self._left(said))
+                    self._record(request_id, "chat", name, ask, mode="off", status=LEFT, **self._left(said))
 
     async def check(self, data: dict[str, Any], request_id: str, small: bool = False) -> Trace:
         """Judge a candidate answer; raises `Refusal` and `Overloaded`. The trace ends with a safe answer where one was asked for and is
@@ -148,7 +148,8 @@ class Service:
             request, name = await self._reader.check(data, small)
         async with self.admission.turn():
             ask = await self._reader.chat(request.messages, small)
-            return await self._judge(name, ask, request.answer, "ecso" if request.safe_answer else "refuse", request_id)
+            (trace,) = await self._judged(name, ask, [request.answer], "ecso" if request.safe_answer else "refuse", request_id)
+        return trace
 
     async def moderate(self, data: dict[str, Any], request_id: str, small: bool = False) -> tuple[str, list[Trace]]:
         """Judge one or several texts; raises `Refusal` and `Overloaded`. Gives the model's name and a trace for each."""
@@ -156,7 +157,7 @@ class Service:
             name, texts, messages = await self._reader.moderation(data, small)
         async with self.admission.turn():
             ask = await self._reader.chat(messages, small)
-            return name, await together([self._judge(name, ask, text, "refuse", request_id) for text in texts])
+            return name, await self._judged(name, ask, texts, "refuse", request_id)
 
     def close(self) -> None:
         """Let go of the pool and the audit log."""
@@ -169,17 +170,27 @@ class Service:
         policies = [policy if seed is None else policy.answering(seed=seed + index) for index in range(count)]
         return tuple(await together([decide(mode, each, ask, engine, self.config.seconds) for each in policies]))
 
-    async def _judge(self, name: str, ask: Chat, answer: str, defence: str, request_id: str) -> Trace:
+    async def _judged(self, name: str, ask: Chat, answers: Sequence[str], defence: str, request_id: str) -> list[Trace]:
+        method, engine, seconds = Method(defence, self.config.policy), self.engines[name], self.config.seconds
+        with self._ending("check", name, ask, request_id, judged=[self._judgement(answer) for answer in answers]):
+            traces = await together([follow(method, ask, engine, seconds, answer) for answer in answers])
+        for trace in traces:
+            self._count_steps(trace.steps, name)
+            self.metrics.verdicts.add(verdict="harmful" if trace.harmful else "safe", policy=self.config.policy.name, mode="check")
+        judged = [self._judgement(answer, trace) for answer, trace in zip(answers, traces, strict=True)]
+        self._record(request_id, "check", name, ask, status=200, judged=judged)
+        return traces
+
+    @contextmanager
+    def _ending(self, route: str, name: str, ask: Chat, request_id: str, **more: Any) -> Iterator[None]:
+        """How a request ends that gets no answer: with a `Refusal` where a step fails; and in the audit log, also where its client left."""
         try:
-            trace = await follow(Method(defence, self.config.policy), ask, self.engines[name], self.config.seconds, answer)
+            yield
         except StepFailed as failed:
-            raise self._failed(failed, "check", name, ask, request_id) from None
-        self._count_steps(trace.steps, name)
-        self.metrics.verdicts.add(verdict="harmful" if trace.harmful else "safe", policy=self.config.policy.name, mode="check")
-        if self._audit is not None:
-            said = {"candidate": self._audit.text(answer), "harmful": trace.harmful, "steps": self._audit.steps(trace.steps)}
-            self._record(request_id, "check", name, ask, status=200, **said)
-        return trace
+            raise self._failed(failed, route, name, ask, request_id, **more) from None
+        except asyncio.CancelledError:
+            self._record(request_id, route, name, ask, status=LEFT, **more)
+            raise
 
     def _failed(self, failed: StepFailed, route: str, name: str, ask: Chat, request_id: str, **more: Any) -> Refusal:
         error = failed.error
@@ -235,6 +246,16 @@ class Service:
             "released": self._audit.text(decision.text),
             "steps": self._audit.steps(decision.steps),
         }
+
+    def _judgement(self, answer: str, trace: Trace | None = None) -> dict[str, Any]:
+        if self._audit is None:
+            return {}
+        said: dict[str, Any] = {"candidate": self._audit.text(answer)}
+        if trace is not None:
+            said |= {"harmful": trace.harmful, "steps": self._audit.steps(trace.steps)}
+            if trace.method.defence == "ecso" and trace.harmful:
+                said["released"] = self._audit.text(trace.answer or "")
+        return said
 
     def _left(self, said: list[str]) -> dict[str, Any]:
         """What of an answer has left that did not come to its end."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from typing import Any
 import pytest
 
 from llava import cli
+from llava.chat import Call
+from llava.engines import ScriptedEngine
 from llava.engines.scripted import Line
 from llava.errors import EngineError, UserError
 from llava.serve.gateway.audit import AuditLog, verify
 from llava.serve.gateway.service import Config
-from tests.serve.gateway.running import BENIGN, HARMFUL, chat, gateway, turn
+from tests.serve.gateway.running import BENIGN, HARMFUL, chat, gateway, turn, until
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -63,11 +66,48 @@ def test_no_text_is_kept_unless_it_is_switched_on(tmp_path: Path) -> None:
 
 def test_failures_and_bypasses_are_lines_too(tmp_path: Path) -> None:
     (failed,) = served(tmp_path / "failed", HARMFUL | {"check": EngineError("no")}, chat())
-    assert (failed["status"], failed["failed_step"], failed["error"]) == (503, "check", "EngineError")
+    assert (failed["mode"], failed["status"], failed["failed_step"], failed["error"]) == ("guard", 503, "check", "EngineError")
     (off,) = served(tmp_path / "off", HARMFUL, chat(guard={"mode": "off"}), allow_override=True)
     assert (off["mode"], off["choices"][0]["verdict"]) == ("off", "bypassed")
     (judged,) = served(tmp_path / "judged", BENIGN, {"messages": [turn()], "answer": "A cat."})
-    assert (judged["route"], judged["harmful"], judged["candidate"]["sha256"]) == ("check", False, sha("A cat."))
+    (candidate,) = judged["judged"]
+    assert (judged["route"], candidate["harmful"], candidate["candidate"]["sha256"]) == ("check", False, sha("A cat."))
+
+
+def test_a_judgement_is_one_line_with_every_text_and_the_safe_answer_that_left(tmp_path: Path) -> None:
+    with gateway(HARMFUL, audit=AuditLog(tmp_path / "audit")) as running:
+        running.post("/v1/moderations", {"input": ["one", "two"]})
+        running.post("/v1/guard/check", {"messages": [turn()], "answer": "three", "safe_answer": True})
+    several, safe = rows(tmp_path / "audit")
+    assert [each["candidate"]["sha256"] for each in several["judged"]] == [sha("one"), sha("two")]
+    assert all(each["harmful"] and "released" not in each for each in several["judged"])
+    assert safe["judged"][0]["released"]["sha256"] == sha(HARMFUL["regenerate"])
+
+
+def test_a_judgement_that_fails_says_of_no_text_that_it_was_judged(tmp_path: Path) -> None:
+    def script(call: Call) -> Line:
+        return EngineError("no") if "two" in call.chat.question else "No"
+
+    with gateway(script, audit=AuditLog(tmp_path / "audit")) as running:
+        assert running.post("/v1/moderations", {"input": ["one", "two"]})[0] == 503
+    (row,) = rows(tmp_path / "audit")
+    assert (row["status"], row["failed_step"]) == (503, "check")
+    assert row["judged"] == [{"candidate": {"sha256": sha(text), "characters": 3}} for text in ("one", "two")]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", chat(n=2)), ("/v1/moderations", {"input": ["one", "two"]})], ids=["chat", "check"]
+)
+def test_a_request_whose_client_left_is_a_line_too(tmp_path: Path, path: str, body: dict[str, Any]) -> None:
+    engine = ScriptedEngine(HARMFUL, delay=60)
+    with gateway(engine, audit=AuditLog(tmp_path / "audit")) as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(running.request("POST", path, body))
+            until(lambda: engine.seen)
+        until(lambda: running.service.admission.inside == 0)
+    (row,) = rows(tmp_path / "audit")
+    assert row["status"] == 499
+    assert "released" not in json.dumps(row)
 
 
 def test_lines_are_chained_also_over_restarts_and_a_changed_one_is_found(tmp_path: Path) -> None:
