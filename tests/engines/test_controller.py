@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from llava.chat import Call, Chat, Message, Reply
+from llava.chat import Call, Chat, Message, Reply, Sampling
 from llava.cluster.secret import CLUSTER_SECRET
 from llava.engines import ScriptedEngine, connect, generate
 from llava.errors import (
@@ -65,6 +66,30 @@ def test_an_original_worker_is_read_in_its_own_form() -> None:
         assert sent["prompt"] == PROMPT
         assert {"model", "prompt", "temperature", "top_p", "max_new_tokens", "stop", "images"} < set(sent)
         assert sent["stop"] == "</s>"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("texts", "reason"), [(["No."], "stop"), (["No.", "No.\n\n"], "length"), (["No "], "length")])
+def test_an_original_worker_that_ends_with_white_space_was_cut_off_by_its_limit(texts: list[str], reason: str) -> None:
+    async def main() -> None:
+        async with listening(raw_server(original(*texts))) as foreign, cluster() as found:
+            found.prefer(foreign)
+            async with engine(found.target) as asked:
+                assert (await generate(asked, ASKED)).finish_reason == reason
+
+    asyncio.run(main())
+
+
+def test_an_original_worker_takes_one_stop_string_and_several_are_refused() -> None:
+    async def main() -> None:
+        async with listening(raw_server(original("A cat"))) as foreign, cluster() as found:
+            found.prefer(foreign)
+            error = await failure(found.target, replace(ASKED, sampling=Sampling(stop=("a", "b"))))
+            assert isinstance(error, UserError)
+            assert "one stop string" in str(error)
+            async with engine(found.target) as asked:
+                assert (await generate(asked, replace(ASKED, sampling=Sampling(stop=("a",))))).text == "A cat"
 
     asyncio.run(main())
 

@@ -184,17 +184,19 @@ async def _read(events: AsyncGenerator[bytes, None], reader: _Reader) -> AsyncGe
 class _Reader:
     """Gathers one stream: our own form, or the original one, whose texts begin with the prompt and which has no end marker.
 
-    Every token's log-probabilities, where the call wants them, only our own form tells.
+    Every token's log-probabilities, where the call wants them, only our own form tells; and only it ends at one of several stop strings.
     """
 
     def __init__(self, call: Call, prompt: str) -> None:
         self._prompt = prompt
         self._logprobs = call.sampling.logprobs is not None
+        self._stops = len(call.sampling.stop)
         self._last: dict[str, Any] = {}
         self.text = ""
 
     def add(self, raw: bytes) -> str:
-        """Take in one object; returns the new text. Raises `EngineError`, `NoLogprobs`, or the error that the worker tells of."""
+        """Take in one object; returns the new text. Raises `EngineError`, `NoLogprobs`, `UserError` for what an original worker cannot do,
+        or the error that the worker tells of."""
         fields = read_event(raw)
         if self._last.get("finish_reason"):
             raise EngineError("The worker goes on after the end of its answer.")
@@ -203,6 +205,8 @@ class _Reader:
         if piece is None:
             if self._logprobs:
                 raise NoLogprobs
+            if self._stops > 1:
+                raise UserError("An original worker takes one stop string: ask with one, or with none.")
             whole = fields.get("text")
             if not isinstance(whole, str) or not whole.startswith(self._prompt + self.text):
                 raise EngineError("The worker's text does not go on where it was.")
@@ -218,7 +222,13 @@ class _Reader:
         """The whole answer, after the end of the stream."""
         if not self._last or ("delta" in self._last and not self._last.get("finish_reason")):
             raise EngineError("The worker's answer ended early.")
-        reply = reply_of(self._last, self.text) if "finish_reason" in self._last else Reply(self.text)
+        reply = reply_of(self._last, self.text) if "finish_reason" in self._last else _original(self.text)
         if self._logprobs and reply.tokens is None:
             raise NoLogprobs
         return reply
+
+
+def _original(text: str) -> Reply:
+    """The reply of a worker that does not say why it ended. White space is no model's own end: its token limit was, and more would follow.
+    A check's "No.", a blank line, and then a "However" must not pass for a plain "No."."""
+    return Reply(text, finish_reason="length" if text[-1:].isspace() else "stop")
