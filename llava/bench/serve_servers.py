@@ -47,12 +47,12 @@ class Servers:
         return port
 
     def cluster(self, *words: str) -> int:
-        """A controller with one worker, whose options are `words`; gives the controller's port, maybe before the worker is there."""
+        """A controller with one worker, whose options are `words`; gives the controller's port, maybe before it knows of the worker."""
         hub, desk = free_port(), free_port()
         controller, worker = f"http://{HOST}:{hub}", f"http://{HOST}:{desk}"
         self._start("serve.controller", "--host", HOST, "--port", str(hub), until=f"{controller}/health")
         place = ["--host", HOST, "--port", str(desk), "--controller-address", controller, "--worker-address", worker]
-        self._start("serve.model_worker", *place, *words, until=f"{worker}/health")
+        self._start("serve.model_worker", *place, *words, until=f"{worker}/ready")
         return hub
 
     def _start(self, module: str, *words: str, until: str) -> None:

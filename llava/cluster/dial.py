@@ -126,7 +126,7 @@ def _refused(status: int) -> LlavaError:
     if status == 429:
         return Overloaded("The workers have no room for one more call: try again later.")
     if status == 503:
-        return Unavailable("A worker is shutting down.")
+        return Unavailable("A worker is shutting down, or still loads its model.")
     return (
         UserError("A worker does not accept calls of this size.")
         if status == 413

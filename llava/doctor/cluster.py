@@ -14,7 +14,7 @@ from llava.cluster.wire import read_event, reply_of, request_of
 from llava.constants import WORKER_HEART_BEAT_INTERVAL
 from llava.deadlines import Deadlines, on_time
 from llava.doctor.address import Address
-from llava.doctor.identify import check_let_in, check_version
+from llava.doctor.identify import check_let_in, check_loaded, check_version
 from llava.doctor.model import check_model, fault_of
 from llava.doctor.reach import CONNECT
 from llava.doctor.report import Site
@@ -70,6 +70,7 @@ async def look_at_worker(site: Site, web: Web, model: str | None) -> None:
     """Examine it; raises `Trouble`."""
     found = await web.post("/worker_get_status", {})
     check_let_in(found, web, "secret")
+    check_loaded(found)
     await check_version(site, web)
     names = [name for name in found.fields.get("model_names", []) if isinstance(name, str)]
     busy = found.fields.get("queue_length")

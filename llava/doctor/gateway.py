@@ -7,7 +7,7 @@ from typing import Any
 
 from llava.chat import Call, Chat, Reply
 from llava.doctor.address import Address
-from llava.doctor.identify import check_let_in, check_version
+from llava.doctor.identify import check_let_in, check_loaded, check_version
 from llava.doctor.model import GuardFailed, check_model
 from llava.doctor.report import Site, Trouble
 from llava.doctor.web import Answer, Web
@@ -22,8 +22,7 @@ async def look_at_gateway(site: Site, web: Web, model: str | None) -> str | None
     """Examine it; returns the target of its engine, where it tells that. Raises `Trouble`."""
     listed = await web.get("/v1/models")
     check_let_in(listed, web, "key")
-    if listed.code == "model_loading":
-        raise Trouble("loading", "It lives, and its model is still being loaded.")
+    check_loaded(listed)
     site.fine("key", "The key is accepted." if web.key else "It asks for no key on this machine.")
     await check_version(site, web)
     if (await web.get("/ready")).status == 200:

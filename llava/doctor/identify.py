@@ -82,6 +82,12 @@ def check_let_in(answer: Answer, web: Web, what: Literal["key", "secret"]) -> No
     raise Trouble(f"{what}_missing", f"It asks for a {named}, and none is given here.")
 
 
+def check_loaded(answer: Answer) -> None:
+    """Raises `Trouble` while a process of ours has no model yet."""
+    if answer.code == "model_loading":
+        raise Trouble("loading", "It lives, and its model is still being loaded.")
+
+
 def _is_fine(head: Head) -> bool:
     try:
         return bool(json.loads(head.body) == {"status": "ok"})

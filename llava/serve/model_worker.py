@@ -19,23 +19,25 @@ if __name__ == "__main__":  # before what may not be installed is imported
 import argparse
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from llava import __version__
 from llava.cluster.dial import worker_address
 from llava.cluster.wire import error_event
 from llava.engines import Engine, is_scripted, is_server
-from llava.errors import UserError
+from llava.errors import Unavailable, UserError
 from llava.model.templates import template_for
 from llava.serve import loading
 from llava.serve.app import join_cluster, listen, new_app, server, until_failure, until_told
 from llava.serve.heart_beat import HeartBeat
 from llava.serve.limits import CLUSTER_BODY, Caps, body
+from llava.serve.opening import CLOSE, LATER, NOT_YET, opened
 from llava.serve.refusal import Refusal, refusal_for
 from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
@@ -52,6 +54,11 @@ class Config:
     caps: Caps = field(default_factory=lambda: Caps(body=CLUSTER_BODY))
     heart_beat: HeartBeat | None = None
 
+    @property
+    def rules(self) -> Rules:
+        """For the gate."""
+        return Rules(self.keys, fix=CLUSTER_FIX)
+
 
 def create_app(core: Worker, config: Config) -> FastAPI:
     """The worker's HTTP face over `core`."""
@@ -66,7 +73,7 @@ def create_app(core: Worker, config: Config) -> FastAPI:
         await leave(core, config.heart_beat)
         await core.close()
 
-    app = new_app(Rules(config.keys, fix=CLUSTER_FIX), config.caps, title="llava model worker", lifespan=lifespan)
+    app = new_app(config.rules, config.caps, title="llava model worker", lifespan=lifespan)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -108,6 +115,12 @@ async def leave(core: Worker, heart_beat: HeartBeat | None) -> None:
         await heart_beat.leave()
 
 
+def loading_forms() -> dict[str, Response]:
+    """What a worker says while its model is loaded, to those who do not read OpenAI's shape: health, and LLaVA's clients."""
+    said = error_event(Unavailable(NOT_YET))
+    return {"/health": JSONResponse({"status": "ok"}, headers=CLOSE), "/worker_generate_stream": Response(said, 503, headers=LATER)}
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare LLaVA's options, and a few of ours."""
     add = parser.add_argument
@@ -135,31 +148,37 @@ def run(options: argparse.Namespace) -> int:
     if options.limit_model_concurrency < 1:
         raise UserError("--limit-model-concurrency is at least 1.")
     name = options.model_name or _name(options)
-    listen(options.host, options.port).close()  # that it is taken is told before a model is loaded
-    log.info("loading %s", name)
-    engine = _engine(options)  # here and not in the event loop, so that Ctrl-C ends it at once
-    asyncio.run(_serve(options, name, engine, keys, None if options.no_register else (controller, address)))
+    config = Config(keys)
+    with listen(options.host, options.port) as listener:
+        log.info("loading %s", name)
+        with opened(listener, config.rules, config.caps, loading_forms()):
+            engine = _engine(options)  # here and not in the event loop, so that Ctrl-C ends it at once
+        core = _core(options, name, engine)
+        if not options.no_register:
+            config = replace(config, heart_beat=HeartBeat(controller, address, core.status, changes=core.changes))
+        log.info("serving %s at http://%s:%d", name, options.host, options.port)
+        asyncio.run(_serve(core, config, listener))
     return 0
 
 
-async def _serve(options: argparse.Namespace, name: str, engine: Engine, keys: Keys, tie: tuple[str, str] | None) -> None:
+def _core(options: argparse.Namespace, name: str, engine: Engine) -> Worker:
     bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
     template = template_for(name, options.conv_mode)
     tested = not (is_server(options.engine) or is_scripted(options.engine))  # a test would use up a line of the script
-    core = Worker(engine, (name,), template, bounds, stream_interval=options.stream_interval, tested=tested)
-    heart_beat = HeartBeat(*tie, core.status, changes=core.changes) if tie else None
-    log.info("serving %s at http://%s:%d", name, options.host, options.port)
+    return Worker(engine, (name,), template, bounds, stream_interval=options.stream_interval, tested=tested)
+
+
+async def _serve(core: Worker, config: Config, listener: socket.socket) -> None:
     try:
-        await serve_worker(core, Config(keys, heart_beat=heart_beat), options.host, options.port)
+        await serve_worker(core, config, listener)
     finally:
         await core.close()
 
 
-async def serve_worker(core: Worker, config: Config, host: str, port: int) -> None:
-    """Serve until told to stop; raises `UserError` for a port that cannot be had, `EngineError` when the model has failed for good."""
-    with listen(host, port) as listener:
-        runner = server(create_app(core, config), leave=lambda: leave(core, config.heart_beat))
-        await until_failure(until_told(runner, listener), [core.health.lost()])
+async def serve_worker(core: Worker, config: Config, listener: socket.socket) -> None:
+    """Serve at `listener` until told to stop; raises `EngineError` when the model has failed for good."""
+    runner = server(create_app(core, config), leave=lambda: leave(core, config.heart_beat))
+    await until_failure(until_told(runner, listener), [core.health.lost()])
 
 
 def _engine(options: argparse.Namespace) -> Engine:

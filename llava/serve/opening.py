@@ -3,6 +3,8 @@
     with opened(listener, rules, caps):
         engine = connect(...)                     # minutes, perhaps
 
+Who asks for something else than `/health` gets a 503 `model_loading` in OpenAI's shape; a server whose clients speak another form says how.
+
 It answers on a thread of its own, so that the model is loaded on the main one, where Ctrl-C ends it at once. A connection ends with its
 answer; whoever was accepted here is answered here, and the next one by the server that follows at the same port. Knows no model.
 """
@@ -13,7 +15,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from fastapi import FastAPI
@@ -28,14 +30,20 @@ from llava.serve.security import Rules
 
 LOADING = "model_loading"  # the error's code
 AGAIN = 5  # seconds after which a client may ask again
-_CLOSE = {"connection": "close"}
+CLOSE = {"connection": "close"}  # for every answer
+NOT_YET = "The model is still being loaded: try again in a moment."
+LATER = {"retry-after": str(AGAIN), **CLOSE}
+_HEALTH = {"/health": Response(headers=CLOSE)}
 _TICK = 0.02  # seconds
 _PATIENCE = 1.0  # seconds, at the end, for who is connected and has not asked yet
 
 
 @contextmanager
-def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None) -> Iterator[None]:
-    """Answer at `listener`, to those whom `rules` let in, until the block ends. The listener stays open."""
+def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None, forms: Mapping[str, Response] = _HEALTH) -> Iterator[None]:
+    """Answer at `listener`, to those whom `rules` let in, until the block ends. The listener stays open.
+
+    `forms`: what paths with an answer of their own say; `/health` is one of them.
+    """
 
     async def leave() -> None:
         for each in runner.servers:
@@ -45,7 +53,7 @@ def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None) -> I
             await asyncio.sleep(_TICK)
             quiet = 0 if runner.server_state.connections else quiet + 1
 
-    runner = server(_not_yet(rules, caps), grace=_PATIENCE, leave=leave)
+    runner = server(_not_yet(rules, caps, forms), grace=_PATIENCE, leave=leave)
     thread = threading.Thread(target=runner.run, args=([listener.dup()],), name="llava-opening", daemon=True)
     thread.start()
     try:
@@ -57,24 +65,21 @@ def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None) -> I
         thread.join()
 
 
-def _not_yet(rules: Rules, caps: Caps | None) -> FastAPI:
-    app = new_app(rules, caps, inner=[Middleware(_NotYet)])
-
-    @app.get("/health")
-    async def health() -> Response:
-        return Response(headers=_CLOSE)
-
-    return app
+def _not_yet(rules: Rules, caps: Caps | None, forms: Mapping[str, Response]) -> FastAPI:
+    return new_app(rules, caps, inner=[Middleware(_NotYet, forms=forms)])
 
 
 class _NotYet:
-    """ASGI layer that lets only the question pass whether the process lives."""
+    """ASGI layer that answers everything."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, forms: Mapping[str, Response]) -> None:
         self._app = app
+        self._forms = forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/health":
-            said = "The model is still being loaded: try again in a moment."
-            raise Refusal(503, said, code=LOADING, headers={"retry-after": str(AGAIN), **_CLOSE})
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] in self._forms:
+            await self._forms[scope["path"]](scope, receive, send)
+        else:
+            raise Refusal(503, NOT_YET, code=LOADING, headers=LATER)

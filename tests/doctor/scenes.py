@@ -175,9 +175,9 @@ async def misdated() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def loading() -> AsyncIterator[str]:
-    """A gateway whose model is not there yet."""
-    with listen("127.0.0.1", 0) as listener, opened(listener, Rules(Keys(), ADMIN)):
+async def loading(**forms: Any) -> AsyncIterator[str]:
+    """A gateway whose model is not there yet, or a worker."""
+    with listen("127.0.0.1", 0) as listener, opened(listener, Rules(Keys(), ADMIN), **forms):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 

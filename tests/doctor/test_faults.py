@@ -11,7 +11,8 @@ import llava.doctor.identify
 import llava.doctor.reach
 from llava.doctor import FAULTS, Report, examine
 from llava.errors import Overloaded
-from tests.doctor.scenes import KEY, SCENES, SECRET, WRONG, Build, at, broken, gateway, http, plain, saying, whole
+from llava.serve.model_worker import loading_forms
+from tests.doctor.scenes import KEY, SCENES, SECRET, WRONG, Build, at, broken, gateway, http, loading, plain, saying, whole
 
 NOT_BUILT = {"version"}  # needs another version of llava
 
@@ -57,6 +58,7 @@ def test_another_version_is_found_at_each_kind_of_process(monkeypatch: pytest.Mo
 
 OTHER_WAYS = {
     "a gateway whose model has no room": ("queue_full", at(lambda: gateway(lambda _: Overloaded("full")))),
+    "a worker whose model is not there yet": ("loading", at(lambda: loading(forms=loading_forms()))),
     "a gateway whose model fails": ("model_fails", at(lambda: gateway(broken("answer")))),
     "a server that wants TLS and says so": ("needs_tls", at(lambda: saying(http(400) + b"The plain HTTP request was sent to HTTPS port"))),
     "a server that closes at once": ("silent", at(lambda: saying(b""))),

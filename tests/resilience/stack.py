@@ -143,7 +143,7 @@ class Stack:
         port = port or free_port()
         flags = ["--controller", controller.url, "--port", str(port), "--faults", str(self.folder / "faults"), *words]
         running = await self.start("worker", ["tests.resilience.play", *flags], port)
-        await until(lambda: _alive(port), running)
+        await until(lambda: ready(port), running)
         return running
 
     async def new_gateway(self, *words: str, controller: Running | None = None, environment: Mapping[str, str] | None = None) -> Running:
@@ -235,7 +235,7 @@ async def _alive(port: int) -> bool:
 
 
 async def ready(port: int) -> bool:
-    """Whether a gateway is."""
+    """Whether a gateway or a worker is."""
     return (await get(port, "/ready")).status == 200
 
 

@@ -15,7 +15,7 @@ from llava.chat import Call, Chat, Delta
 from llava.engines import ScriptedEngine, connect, generate
 from llava.errors import EngineError, LlavaError, ModelLost, Overloaded, UserError
 from llava.serve import controller
-from llava.serve.app import server
+from llava.serve.app import listen, server
 from llava.serve.gateway.service import Config
 from llava.serve.health import MOST, Health
 from llava.serve.heart_beat import HeartBeat
@@ -105,12 +105,12 @@ def test_a_worker_whose_model_has_failed_for_good_leaves_the_controller_and_ends
     monkeypatch.setattr("llava.serve.health.PAUSE", 0.01)
 
     async def main() -> Worker:
-        engine, registry, address = Poisoned(), Registry(), f"http://127.0.0.1:{free_port()}"
-        now = asyncio.get_running_loop().time
+        engine, registry, listener = Poisoned(), Registry(), listen("127.0.0.1", 0)
+        now, address = asyncio.get_running_loop().time, f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with listening(controller.create_app(registry, controller.Config())) as hub, httpx2.AsyncClient() as client:
             core = Worker(engine, ("tiny",), VICUNA, tested=True)
             config = WorkerConfig(heart_beat=HeartBeat(hub, address, core.status, interval=0.05))
-            serving = asyncio.ensure_future(serve_worker(core, config, "127.0.0.1", int(address.rpartition(":")[2])))
+            serving = asyncio.ensure_future(serve_worker(core, config, listener))
             await until(lambda: registry.models(now()) == ["tiny"])
             asker = connect(hub.replace("http", "controller", 1))
             assert (await generate(asker, QUESTION)).text == "A cat."

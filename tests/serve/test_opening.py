@@ -1,9 +1,10 @@
-"""A gateway's port while the model is not there yet: it answers, and hands over without a gap that anybody would have to know of."""
+"""A server's port while the model is not there yet: it answers, and hands over without a gap that anybody would have to know of."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import openai
 import pytest
 
 from llava.errors import EngineError, UserError
+from llava.serve import controller
 from llava.serve.api_server import checked, serve_gateway
-from llava.serve.app import listen
+from llava.serve.app import listen, server
 from llava.serve.opening import opened
+from llava.serve.registry import Registry
 from llava.serve.security import Keys, Right, Rules
-from tests.loopback import free_port
+from tests.loopback import free_port, on_loopback
 from tests.openai_server import Behaviour, openai_server
-from tests.serve.gateway.running import chat
+from tests.serve.cluster import events
+from tests.serve.gateway.running import chat, until
 from tests.serve.processes import PATIENCE, client, module, process, until_ready
 from tests.serve.test_api_server import parsed
 
@@ -102,3 +106,45 @@ def test_a_load_that_fails_ends_the_process_with_a_sentence(tmp_path: Path) -> N
         assert running.wait(PATIENCE) in (1, 2)
     assert log.read_text().splitlines()[-1].startswith("llava: ")
     assert "Traceback" not in log.read_text()
+
+
+# A worker whose model is loaded when a file is there.
+SLOW_WORKER = """
+import pathlib, sys, time
+from llava import cli
+from llava.serve import loading
+gate, connect = pathlib.Path(sys.argv.pop(1)), loading.connect
+def slowly(target, **options):
+    while not gate.exists():
+        time.sleep(0.01)
+    return connect(target, **options)
+loading.connect = slowly
+sys.exit(cli.main())
+"""
+
+
+def test_a_worker_that_loads_says_so_in_llavas_form_and_registers_when_it_can_work(tmp_path: Path) -> None:
+    port, gate, registry = free_port(), tmp_path / "gate", Registry()
+    url, asked = f"http://127.0.0.1:{port}", {"model": "scripted", "prompt": "USER: What? ASSISTANT:"}
+
+    def models() -> list[str]:
+        return httpx2.post(f"http://127.0.0.1:{hub}/list_models").json()["models"]  # type: ignore[no-any-return]
+
+    with on_loopback(server(controller.create_app(registry, controller.Config()))) as hub:
+        place = ["--host", "127.0.0.1", "--port", str(port), "--worker-address", url, "--controller-address", f"http://127.0.0.1:{hub}"]
+        words = [sys.executable, "-c", SLOW_WORKER, str(gate), "worker", "--engine", "scripted:A cat.", *place]
+        with process(words, tmp_path / "log") as running:
+            until_ready(f"{url}/health", running)
+            for answer in (httpx2.get(f"{url}/ready"), httpx2.post(f"{url}/worker_get_status")):
+                assert (answer.status_code, answer.json()["error"]["code"], answer.headers["retry-after"]) == (503, "model_loading", "5")
+            answer = httpx2.post(f"{url}/worker_generate_stream", json=asked)
+            (told,) = events(answer.content)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert (told["error_code"], told["error"]["code"]) == (1, "unavailable")
+            assert told["text"] == "The model is still being loaded: try again in a moment."
+            assert models() == []
+
+            gate.touch()
+            until_ready(f"{url}/ready", running)
+            assert events(httpx2.post(f"{url}/worker_generate_stream", json=asked).content)[-1]["text"].endswith("A cat.")
+            until(lambda: models() == ["scripted"], PATIENCE)
