@@ -85,6 +85,8 @@ ANYBODY = Rules(Keys(), anonymous=True)
         ((Rules(KEYS), "2001:db8::1", ONE), (Rules(KEYS), "2001:db8::2", ONE), True),
         ((ANYBODY, "192.0.2.1", ONE), (ANYBODY, "192.0.2.1", TWO), True),  # nobody looks at its keys: they say nothing
         ((ANYBODY, "192.0.2.1"), (ANYBODY, "192.0.2.2"), False),
+        ((ANYBODY, "2001:db8::1"), (ANYBODY, "2001:db8:0:1::1"), False),
+        ((ANYBODY, "::ffff:192.0.2.1"), (ANYBODY, "::ffff:192.0.2.2"), False),
     ],
 )
 def test_a_visitor_is_an_address_and_a_key_that_was_looked_at(one: tuple[Rules, str], other: tuple[Rules, str], same: bool) -> None:

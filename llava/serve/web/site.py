@@ -55,7 +55,7 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 def site(blocks: gr.Blocks, settings: Settings, pictures: Pictures) -> FastAPI:
     """The application: gradio's page at "/", pictures at `PICTURES`, and nothing else."""
     events = {id: len(event.inputs) for id, event in blocks.fns.items()}
-    visits = Visits(blocks, bool(settings.rules.keys), settings.concurrency)
+    visits = Visits(blocks, settings.concurrency)
     inner = [Middleware(Door, events=events, visits=visits)]
     app = new_app(settings.rules, CAPS, raw=RAW, inner=inner, title="llava web")
     app.state.visits = visits
@@ -72,7 +72,7 @@ def site(blocks: gr.Blocks, settings: Settings, pictures: Pictures) -> FastAPI:
 
     @app.post(PICTURES)
     async def add_picture(request: Request) -> dict[str, str]:
-        visitor = who(request.scope, bool(settings.rules.keys))
+        visitor = who(request.scope)
         return described(await decoding.run(visitor, partial(pictures.add, raw_body(request), visitor)))
 
     blocks.queue(default_concurrency_limit=settings.concurrency, max_size=EVENTS, api_open=False)

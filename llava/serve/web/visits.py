@@ -1,8 +1,8 @@
 """Who has pages open here, and how much of the server each visitor may hold: pages, questions, messages that nobody reads.
 
 gradio lets each browser name its own session and keeps what belongs to a name for as long as it runs; here it is bounded, and forgotten
-when nobody has used it for a while. A visitor is an address (of IPv6 its network) with the key that it shows, so behind a proxy all who
-have the same key are one. Knows gradio's queue, and no page.
+when nobody has used it for a while. A visitor is who `security.Gate` says: an address with the key that it shows, so that behind a proxy
+all who have the same key are one; those with whom the operator shares all rights are one everywhere. Knows gradio's queue, and no page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.types import Scope
 
-from llava.cluster.hosts import network
 from llava.serve.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -36,17 +35,16 @@ class _Visit(NamedTuple):
 
 
 class Visits:
-    """The sessions of one page's program. `keyed`: visitors show keys; `concurrency`: answers at a time."""
+    """The sessions of one page's program. `concurrency`: answers at a time."""
 
-    def __init__(self, blocks: gr.Blocks, keyed: bool, concurrency: int) -> None:
+    def __init__(self, blocks: gr.Blocks, concurrency: int) -> None:
         self._blocks = blocks
-        self._keyed = keyed
         self._asked = max(ASKED, 2 * concurrency)
         self._visits: OrderedDict[str, _Visit] = OrderedDict()  # the one that was used last is the last
 
     def enter(self, scope: Scope, session: str, event: int) -> None:
         """Before an event of a session; raises `Refusal` (429) where its visitor, or all of them, hold too much already."""
-        visitor = who(scope, self._keyed)
+        visitor = who(scope)
         theirs = [name for name, visit in self._visits.items() if visit.who == visitor]
         if _is_answer(self._blocks.fns[event]):
             self._check_questions(theirs, _size(scope))
@@ -124,11 +122,9 @@ class Visits:
         self._queue.pending_event_ids_session.pop(name, None)
 
 
-def who(scope: Scope, keyed: bool) -> str:
-    """The visitor who asks. Only where keys are looked at they tell anything: else anybody may send any."""
-    host = (scope.get("client") or ("",))[0]
-    key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")[2].strip() if keyed else b""
-    return f"{network(host)} {key.decode('latin-1')}"
+def who(scope: Scope) -> str:
+    """The visitor who asks. Here the operator is one like all others."""
+    return scope["state"]["visitor"] or "the operator"
 
 
 def _size(scope: Scope) -> int:

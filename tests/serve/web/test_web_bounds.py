@@ -228,19 +228,6 @@ def test_a_chat_whose_question_found_no_place_says_so_and_goes_on() -> None:
     asyncio.run(main())
 
 
-def test_a_visitor_is_an_address_and_a_key_that_was_looked_at() -> None:
-    def who(host: str, key: str = "", keyed: bool = False) -> str:
-        headers = [(b"authorization", f"Bearer  {key}".encode())] if key else []
-        return visits.who({"client": (host, 1), "headers": headers}, keyed)
-
-    assert who("192.0.2.1") != who("192.0.2.2")
-    assert who("192.0.2.1", "one-key") == who("192.0.2.1", "two-key")
-    assert who("192.0.2.1", "one-key", keyed=True) != who("192.0.2.1", "two-key", keyed=True)
-    assert who("2001:db8::1") == who("2001:db8::ffff:1")
-    assert who("2001:db8::1") != who("2001:db8:0:1::1")
-    assert who("::ffff:192.0.2.1") != who("::ffff:192.0.2.2")
-
-
 def test_what_would_make_gradio_fail_is_refused_before_it(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main(one: Visitor) -> None:
         unknown = await one.client.get("/gradio_api/queue/data?session_hash=unknown")
