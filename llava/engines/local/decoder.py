@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from llava.engines.local.packed import joined
+from llava.engines.local.packed import joined, rows_near
 from llava.engines.local.windows import Window
 
 
@@ -53,6 +53,7 @@ class _Layer:
         self._gate_up = joined([mlp.gate_proj, mlp.up_proj], pack)
         self._down = joined([mlp.down_proj], pack)
         self._activate = mlp.act_fn
+        self._rows = rows_near(2 * mlp.up_proj.out_features) if pack else torch.iinfo(torch.int64).max  # that go through the MLP together
 
     def __call__(self, hidden: Tensor, kv: Tensor, window: Window, turn: tuple[Tensor, Tensor], only: Tensor | None = None) -> Tensor:
         """`hidden` (T, width) behind the layer; with `only`, indices (N,), of these positions."""
@@ -66,8 +67,9 @@ class _Layer:
             hidden, queries = hidden[only], queries[only]
         seen = window.attend(self._attend, self._attention, queries, new, kv)
         hidden += self._out(seen)
-        gate, up = self._gate_up(_normed(self._before_mlp, hidden)).chunk(2, -1)
-        hidden += self._down(self._activate(gate).mul_(up))
+        for rows in torch.split(hidden, self._rows):
+            gate, up = self._gate_up(_normed(self._before_mlp, rows)).chunk(2, -1)
+            rows += self._down(self._activate(gate).mul_(up))
         return hidden
 
 

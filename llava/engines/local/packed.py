@@ -7,11 +7,10 @@ was arranged once. Knows no model's shape and no KV.
 
 from __future__ import annotations
 
-import copy
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +22,10 @@ from llava.model.loaded import Loaded
 # oneDNN makes a kernel for each number of rows and keeps it, at about half a megabyte: rows come in few sizes, many of them in blocks.
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _BLOCK = _SIZES[-1]
+_NEAR = 2**20  # bytes between two linear layers that stay close to a core, and for which memory need not be asked of the system
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 
 Linear = Callable[[Tensor], Tensor]  # (..., inputs) -> (..., outputs)
-M = TypeVar("M", bound=nn.Module)
 
 
 class Packed(nn.Module):
@@ -62,6 +61,11 @@ def packable(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype == torch.float32 and _works()
 
 
+def rows_near(width: int) -> int:
+    """Rows that go together through a pair of linear layers with `width` numbers between them."""
+    return min(max(_NEAR // (4 * width), 128), _BLOCK)
+
+
 def packs(loaded: Loaded) -> bool:
     """Whether the model's linear layers gain by it, and memory holds the copy."""
     if not packable(loaded.device, loaded.dtype):
@@ -76,20 +80,6 @@ def joined(linears: Iterable[nn.Module], pack: bool) -> Linear:
     if pack and all(map(_plain, parts)) and len({part.bias is None for part in parts}) == 1:
         return Packed(*cast("list[nn.Linear]", parts))
     return parts[0] if len(parts) == 1 else lambda rows: torch.cat([part(rows) for part in parts], -1)
-
-
-def pack_linears(module: nn.Module) -> None:
-    """The same for all linear layers inside `module`, which takes them."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if _plain(child):
-                setattr(parent, name, Packed(cast("nn.Linear", child)))
-
-
-def twin(module: M, *shared: nn.Module) -> M:
-    """A copy of the module over the same tensors, and with the same `shared` modules inside: it can be changed, and `module` stays."""
-    same: dict[int, Any] = {id(part): part for part in (*module.parameters(), *module.buffers(), *shared)}
-    return copy.deepcopy(module, same)
 
 
 def _plain(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 
 from llava.engines.local.prompt import Prompt, Span
-from llava.engines.local.slots import Owner, Slots, Snapshot
+from llava.engines.local.slots import Owner, Slots
 from llava.recent import Kept
 
 _SHORT = 8  # a shared text of fewer tokens is not worth a copy
@@ -34,7 +34,7 @@ class Prefixes:
 
     def __init__(self, budget: int) -> None:
         self._lock = threading.RLock()
-        self._kept: Kept[Snapshot | Tensor] = Kept(budget)
+        self._kept: Kept[Tensor] = Kept(budget)
         self._budget = self._limit = budget
         self._rows: dict[Slots[Any], int] = {}  # bytes that rows take
         self._computing: dict[Hashable, Reader] = {}
@@ -103,7 +103,7 @@ class Prefixes:
         slots.hold(reader, frozenset())
         ends = [0, *(min(span.end, prompt.tokens - 1) for span in found)]
         for i, span in reversed(list(enumerate(found))):  # what later pieces stand on is used last, so that they go before it
-            piece = cast(Snapshot, self._kept.get(span.key))
+            piece = cast(Tensor, self._kept.get(span.key))
             if span.key not in held:  # else it lies there from the call before
                 slots.load(reader, piece, ends[i], ends[i + 1] - ends[i])
         slots.hold(reader, frozenset(span.key for span in found if span.end <= ends[-1]))
@@ -121,7 +121,7 @@ class Prefixes:
         piece = self._kept.get(key) if shared >= _SHORT else None
         if piece is None:
             return 0
-        slots.load(reader, cast(Snapshot, piece), 0, shared)
+        slots.load(reader, piece, 0, shared)
         return shared
 
     def store(self, reader: Reader, slots: Slots[Any]) -> None:
@@ -152,7 +152,7 @@ class Prefixes:
     def features(self, image_hash: str) -> Tensor | None:
         """Features (positions, width) of an image, if they are there."""
         with self._lock:
-            return cast("Tensor | None", self._kept.get(("features", image_hash)))
+            return self._kept.get(("features", image_hash))
 
     def keep_features(self, image_hash: str, features: Tensor) -> None:
         """For calls with the same image elsewhere in their prompt."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -17,8 +18,6 @@ from torch import Tensor
 
 _STEP = 128  # lengths grow in steps of so many positions
 _ALIGNED = 64  # bytes that a processor reads at once
-
-Snapshot = list[Tensor]  # a layer each: (keys and values, kv_heads, positions, head_dim)
 
 
 class Owner(Protocol):
@@ -38,7 +37,7 @@ class Slots(Generic[W]):
         heads = config.num_attention_heads
         self._heads = int(getattr(config, "num_key_value_heads", None) or heads)
         self._dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-        self._dtype, self._device = dtype, device
+        self._memory = partial(_memory, dtype=dtype, device=device)
         self.layers = [self._empty(0, 0) for _ in range(config.num_hidden_layers)]
         self.rows = self.length = 0  # what every layer has: rows, positions of a row
         self.moves = 0  # how often layers have been allocated anew
@@ -48,15 +47,8 @@ class Slots(Generic[W]):
         self.position_bytes: int = 2 * self._heads * self._dim * dtype.itemsize * config.num_hidden_layers
 
     def _empty(self, rows: int, length: int) -> Tensor:
-        # Zeros, not empty: what lies behind a row's end is masked, and masked garbage could still be NaN.
-        shape = 2, rows, self._heads, length, self._dim
-        if self._device.type != "cpu":
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        # Those of numpy are memory that the system hands out when it is written to: a row costs what is filled of it.
-        size = math.prod(shape) * self._dtype.itemsize
-        memory = torch.from_numpy(np.zeros(size + _ALIGNED, np.uint8))
-        first = -memory.data_ptr() % _ALIGNED
-        return memory[first : first + size].view(self._dtype).view(shape)
+        # Zeros: what lies behind a row's end is masked, and masked garbage could still be NaN.
+        return self._memory((2, rows, self._heads, length, self._dim), zeros=True)
 
     @property
     def bytes(self) -> int:
@@ -172,17 +164,30 @@ class Slots(Generic[W]):
         self._held[target] = self._held.get(source, frozenset())
         self.owners[target] = self.owners[source]
 
-    def snapshot(self, owner: W, start: int, end: int) -> Snapshot:
-        """A copy of the row's positions `start` to `end`."""
+    def snapshot(self, owner: W, start: int, end: int) -> Tensor:
+        """A copy of the row's positions `start` to `end`: (layers, keys and values, kv_heads, positions, head_dim)."""
         row = self.owners.index(owner)
-        return [kv[:, row, :, start:end].clone() for kv in self.layers]
+        made = self._memory((len(self.layers), 2, self._heads, end - start, self._dim))
+        for kv, saved in zip(self.layers, made, strict=True):
+            saved.copy_(kv[:, row, :, start:end])
+        return made
 
-    def load(self, owner: W, snapshot: Snapshot, start: int, count: int | None = None) -> None:
+    def load(self, owner: W, snapshot: Tensor, start: int, count: int | None = None) -> None:
         """Put a snapshot (of it, the first `count` positions) into the row, from position `start` on."""
         row = self.owners.index(owner)
         for kv, saved in zip(self.layers, snapshot, strict=True):
             part = saved[:, :, :count]
             kv[:, row, :, start : start + part.shape[2]].copy_(part)
+
+
+def _memory(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device, zeros: bool = False) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device) if zeros else torch.empty(shape, dtype=dtype, device=device)
+    # numpy asks for large pages, and its zeros are memory that the system hands out when it is written to: a row costs what is filled.
+    size = math.prod(shape) * dtype.itemsize
+    memory = torch.from_numpy((np.zeros if zeros else np.empty)(size + _ALIGNED, np.uint8))
+    first = -memory.data_ptr() % _ALIGNED
+    return memory[first : first + size].view(dtype).view(shape)
 
 
 def _rounded(length: int) -> int:

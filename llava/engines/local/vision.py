@@ -6,20 +6,19 @@ Knows no KV and no schedule; what was computed before is asked of `prefixes`, wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Image
-from llava.engines.local.packed import pack_linears, twin
+from llava.engines.local.eyes import Eyes
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt
 from llava.model.loaded import Loaded
 
-_TOGETHER = 8  # images a pass: more take memory and save nothing
+_TOGETHER = 4  # images a pass: more take memory and save nothing
 
 
 class Vision:
@@ -27,7 +26,7 @@ class Vision:
 
     def __init__(self, loaded: Loaded, pixels: Pixels, prefixes: Prefixes, pack: bool) -> None:
         self._loaded = loaded
-        self.eyes: Any = _eyes(loaded.model.model, pack) if isinstance(loaded.model, LlavaForConditionalGeneration) else None
+        self.eyes = Eyes(loaded.model.model, pack) if isinstance(loaded.model, LlavaForConditionalGeneration) else None
         self._pixels = pixels
         self._prefixes = prefixes
 
@@ -54,28 +53,13 @@ class Vision:
     def _encoded(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features (positions, width) from pixels (1, 3, H, W), by hash."""
         keys, found = list(pixels), dict[str, Tensor]()
+        if self.eyes is None:
+            return found  # and no prompt has images
         for begin in range(0, len(keys), _TOGETHER):
             some = keys[begin : begin + _TOGETHER]
             batch = torch.cat([pixels[key] for key in some])
-            seen: Any = self.eyes.get_image_features(batch.to(self._loaded.device, self._loaded.dtype)).pooler_output
+            seen = self.eyes(batch.to(self._loaded.device, self._loaded.dtype))
             for key, features in zip(some, seen, strict=True):
                 found[key] = features.clone()  # a view would keep the whole batch alive
                 self._prefixes.keep_features(key, found[key])
         return found
-
-
-def _eyes(model: Any, pack: bool) -> Any:
-    """What gives the features: `model`, a `LlavaModel`, or a packed copy without the tower's layers behind the last one that counts."""
-    if not pack:
-        return model
-    eyes = twin(model, model.language_model)
-    encoder: Any = getattr(eyes.vision_tower, "encoder", None)
-    if hasattr(encoder, "layers"):
-        wanted, states = eyes.config.vision_feature_layer, len(encoder.layers) + 1  # the embeddings, and what each layer gives
-        places = [layer % states for layer in ([wanted] if isinstance(wanted, int) else wanted)]
-        if 0 not in places:  # which transformers takes for none
-            eyes.config.vision_feature_layer = places[0] if isinstance(wanted, int) else places
-            encoder.layers = encoder.layers[: max(places)]
-    pack_linears(eyes.vision_tower)
-    pack_linears(eyes.multi_modal_projector)
-    return eyes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from llava.engines.local.packed import Packed, joined, pack_linears, packs, twin
+from llava.engines.local.packed import Packed, joined, packs
 from llava.model.builder import load
 from llava.model.loaded import Loaded
 
@@ -37,18 +37,6 @@ def test_layers_of_another_kind_are_called_as_they_are() -> None:
         assert torch.equal(joined(layers, pack=True)(rows), torch.cat([layer(rows) for layer in layers], -1))
     mixed = [nn.Linear(24, 40), nn.Linear(24, 16, bias=False)]
     assert not isinstance(joined(mixed, pack=True), Packed)
-
-
-def test_a_twin_shares_every_tensor_and_can_be_packed_while_the_first_stays(llava: Loaded) -> None:
-    tower = llava.model.model.vision_tower
-    pixels = torch.randn(2, 3, *[tower.config.image_size] * 2)
-    other = twin(tower)
-    assert {id(tensor) for tensor in other.parameters()} == {id(tensor) for tensor in tower.parameters()}
-    pack_linears(other)
-    assert any(isinstance(module, Packed) for module in other.modules())
-    assert not any(isinstance(module, Packed) for module in tower.modules())
-    with torch.inference_mode():
-        torch.testing.assert_close(other(pixels).last_hidden_state, tower(pixels).last_hidden_state, atol=1e-5, rtol=1e-4)
 
 
 def test_only_float32_on_a_cpu_with_room_for_the_copy_is_packed(llava: Loaded, tiny_llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from llava.chat import Call, Chat, Image, Message
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.prompt import Prompt
-from llava.engines.local.slots import Snapshot
 from llava.errors import EngineError
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import BLUE, CHATS, LONG, RED, add, batcher, before_pass, call, finish, outcome, over_slots
@@ -28,24 +27,23 @@ class Counts:
     positions = 0
 
 
-def tower_of(inside: Batcher[Prompt]) -> Any:
-    """The engine's own."""
-    return over_slots(inside).vision.eyes.vision_tower
+def tower_of(loaded: Loaded) -> Any:
+    """The part of it that sees pixels first."""
+    return loaded.model.model.vision_tower.embeddings
 
 
 @contextmanager
 def counting(inside: Batcher[Prompt], loaded: Loaded) -> Iterator[Counts]:
     counts = Counts()
 
-    def tower(_: object, arguments: tuple[object, ...], named: dict[str, object]) -> None:
-        pixels = arguments[0] if arguments else named["pixel_values"]
-        counts.images += len(pixels)  # type: ignore[arg-type]
+    def tower(_: object, given: tuple[Tensor, ...]) -> None:
+        counts.images += len(given[0])
 
     def decoder(_: Tensor, positions: Tensor) -> None:
         counts.positions += positions.numel()
 
     hooks = [
-        tower_of(inside).register_forward_pre_hook(tower, with_kwargs=True),
+        tower_of(loaded).register_forward_pre_hook(tower),
         before_pass(loaded, decoder),
     ]
     try:
@@ -98,7 +96,7 @@ def test_what_the_last_call_has_left_in_a_row_is_not_copied_into_it_again(llava:
     slots, loads = over_slots(inside).slots, list[int]()
     load = slots.load
 
-    def counted(owner: Any, snapshot: Snapshot, start: int, count: int) -> None:
+    def counted(owner: Any, snapshot: Tensor, start: int, count: int) -> None:
         loads.append(start)
         load(owner, snapshot, start, count)
 
@@ -206,7 +204,7 @@ def test_an_image_that_fails_in_the_tower_fails_its_own_call_only(llava: Loaded)
     async def main() -> None:
         inside = batcher(llava, max_batch=1)
         broken = add(inside, QUESTIONS[0])
-        hook = tower_of(inside).register_forward_pre_hook(fail)
+        hook = tower_of(llava).register_forward_pre_hook(fail)
         try:
             inside.step()
         finally:
@@ -251,14 +249,12 @@ def test_new_images_go_through_the_tower_together_and_give_what_they_give_alone(
     texts: list[str] = []
     alone = [asyncio.run(main(batcher(llava), one))[0] for one in calls]
     inside = batcher(llava, max_batch=16, chunk=4096)
-    hook = tower_of(inside).register_forward_pre_hook(
-        lambda _, given, named: passes.append(len(given[0] if given else named["pixel_values"])), with_kwargs=True
-    )
+    hook = tower_of(llava).register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
     try:
         together = asyncio.run(main(inside, *calls, calls[0]))
     finally:
         hook.remove()
-    assert passes == [8, 2]
+    assert passes == [4, 4, 2]
     for found, wanted in zip(together, alone, strict=False):
         assert found == pytest.approx(wanted, abs=1e-5)
     assert texts[10:] == [*texts[:10], texts[0]]

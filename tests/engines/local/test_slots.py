@@ -214,7 +214,7 @@ def test_a_snapshot_is_a_copy_and_loads_where_it_is_wanted() -> None:
     one, other = Call(1.0, filled=9), Call(7.0, filled=2)
     slots = made(one, other)
     saved = slots.snapshot(one, 2, 6)
-    assert saved[0].shape == (2, 2, 4, 8)
+    assert saved.shape == (2, 2, 2, 4, 8)  # two layers; keys and values
     slots.load(other, saved, 2, count=3)
     other.filled = 5
     row = [float(value) for value in slots.layers[1][1, 1, 0, :6, 0]]
