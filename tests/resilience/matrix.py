@@ -12,7 +12,7 @@ from tests.resilience.stack import Stack
 from tests.resilience.tally import Tally
 
 Play = Callable[[Stack, Tally], Awaitable[None]]
-PARTS = ("load", "faults", "liars", "processes", "inputs", "images", "prompts", "http", "access", "remote", "gate", "logs")
+PARTS = ("load", "faults", "liars", "processes", "registry", "inputs", "images", "prompts", "http", "access", "remote", "gate", "logs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,10 @@ async def show(stack: Stack, *urls: str, text: str = "?", **more: Any) -> Answer
     return await ask(stack.gateway.port, "POST", CHAT, question(text, *urls, **more), bearer(KEY))
 
 
-async def refused(stack: Stack, tally: Tally, what: str, data: bytes, kind: str = "png") -> None:
+async def refused(stack: Stack, tally: Tally, what: str, data: bytes, kind: str = "png", codes: set[str] = IMAGE) -> None:
     """One trial: the file must not be taken."""
     with tally.trial(what):
-        check_answer(await show(stack, url(data, kind)), {400}, IMAGE)
+        check_answer(await show(stack, url(data, kind)), {400}, codes)
 
 
 async def seen(stack: Stack, tally: Tally, what: str, data: bytes, wanted: PIL.Image, kind: str = "png") -> None:
@@ -183,25 +183,28 @@ async def sizes(stack: Stack, tally: Tally) -> None:
         )
     ]
     for data in bad * stack.many(20, 1):
-        await refused(stack, tally, "a size over a limit", data)
+        await refused(stack, tally, "a size over a limit", data, codes={"invalid_image"})
     with tally.trial("memory for sizes over a limit"):
         taken = peak(stack.gateway) - before
         expect(taken < 32, f"{taken:+.0f} MiB at most")
-    bomb = _bomb(8192, 3000)
+    large, nearly, too_large = (url(_bomb(8192, height)) for height in (3000, 3051, 3052))  # 25 megapixels and a little less and more
+    pixel, small = (url(encoded(picture, "PNG")) for picture in (PIL.new("RGB", (1, 1)), corners()))
+    long = url(b"\x89PNG\r\n\x1a\n" + bytes(10 * 2**20))
+    cases: list[tuple[str, list[str], int, str | None]] = [
+        ("a small file of 24 megapixels", [large], 200, None),
+        ("a small file of nearly 25 megapixels", [nearly], 200, None),
+        ("a small file of more than 25 megapixels", [too_large], 400, "invalid_image"),
+        ("two of 24 megapixels", [large] * 2, 200, None),
+        ("three of them", [large] * 3, 400, "invalid_value"),
+        ("one pixel", [pixel], 200, None),
+        *((f"{count} images", [small] * count, 200, None) for count in (2, 8)),
+        *((f"{count} images", [small] * count, 400, "invalid_value") for count in (9, 50)),
+        ("a file of more than 10 MiB", [long], 400, "invalid_image"),
+    ]
     for _ in range(stack.many(10, 1)):
-        with tally.trial("a small file of 24 megapixels"):
-            check_answer(await show(stack, url(bomb)), {200, 400})
-        with tally.trial("three of them"):
-            check_answer(await show(stack, *[url(bomb)] * 3), {400}, {"invalid_value", "invalid_image"})
-        with tally.trial("one pixel"):
-            check_answer(await show(stack, url(encoded(PIL.new("RGB", (1, 1)), "PNG"))), {200})
-        for count in (8, 9, 50):
-            with tally.trial(f"{count} images"):
-                check_answer(
-                    await show(stack, *[url(encoded(corners(), "PNG"))] * count), {200} if count == 8 else {400}, {"invalid_value"}
-                )
-        with tally.trial("11 MiB of base64"):
-            check_answer(await show(stack, url(b"\x89PNG\r\n\x1a\n" + b"\0" * 11 * 2**20)), {400, 413})
+        for what, urls, status, code in cases:
+            with tally.trial(what):
+                check_answer(await show(stack, *urls), {status}, {code} if code else None)
     most = peak(stack.gateway) - before
     tally.figures["memory, at most"] = f"{taken:+.0f} MiB for sizes over a limit, {most:+.0f} MiB for those of 24 megapixels"
 

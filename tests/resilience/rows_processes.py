@@ -1,4 +1,4 @@
-"""Rows 11 and 13 to 17: processes that die, start, stop, start wrongly or find the disk full."""
+"""Rows 11 and 14 to 17: processes that die, start, stop, start wrongly or find the disk full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 
 from tests.resilience.matrix import row
 from tests.resilience.play import SAFE
-from tests.resilience.stack import ADMIN, KEY, SECRET, Running, Stack, beside, counts, free_port, ready, until
+from tests.resilience.stack import ADMIN, KEY, Running, Stack, beside, counts, free_port, ready, until
 from tests.resilience.talk import CHAT, Answer, ask, bearer, check_answer, check_said, get, question
 from tests.resilience.tally import Lost, Tally, expect, spread
 
@@ -57,43 +57,6 @@ async def _one(port: int, text: str) -> Answer:
 
 async def _answers(port: int) -> bool:
     return (await _one(port, "?")).status == 200
-
-
-@row(13, "workers register, beat, leave and are asked for, all at once", "no 5xx; the table is as the last words say; it goes on")
-async def races(stack: Stack, tally: Tally) -> None:
-    hub = await stack.new_controller()
-
-    async def call(path: str, body: dict[str, object]) -> Answer:
-        return await ask(hub.port, "POST", path, body, bearer(SECRET))
-
-    async def life(number: int) -> None:
-        name = f"http://127.0.0.1:{20000 + number}"
-        status = {"model_names": [f"m{number % 7}"], "speed": 1, "queue_length": 0}
-        steps: tuple[tuple[str, dict[str, object]], ...] = (
-            ("/register_worker", {"worker_name": name, "worker_status": status}),
-            ("/receive_heart_beat", {"worker_name": name, "queue_length": number}),
-            ("/get_worker_address", {"model": f"m{number % 7}"}),
-            ("/list_models", {}),
-            ("/worker_get_status", {}),
-            ("/unregister_worker", {"worker_name": name}),
-        )
-        for path, body in steps:
-            await asyncio.sleep(random.random() / 100)
-            with tally.trial(path):
-                answer = await call(path, body)
-                expect(answer.status in (200, 429), f"status {answer.status}")  # 429: the table has a limit
-
-    lives = iter(range(stack.many(1000, 40)))
-
-    async def some() -> None:
-        for number in lives:
-            await life(number)
-
-    await asyncio.gather(*(some() for _ in range(64)))
-    with tally.trial("the table at the end"):
-        expect((await call("/list_models", {})).json() == {"models": []}, "workers are left over")
-        expect((await call("/refresh_all_workers", {})).status == 200, "it cannot be refreshed")
-    hub.kill()
 
 
 @row(14, "the model's forward pass raises: a defect, a device error, no memory", "that request gets an error; the next are right")
