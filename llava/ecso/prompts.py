@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import astuple, dataclass, fields
 
 from llava.errors import UserError
@@ -31,12 +32,42 @@ _HEADING = re.compile(r"(QUERY|RESPONSE|REQUEST|USER|ASSISTANT|SYSTEM|HUMAN|yes\
 _NAME = re.compile(r"QUERY|RESPONSE|REQUEST")
 
 
+# What nobody sees, beside format and control characters: joiners, fillers, selectors of variants.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_KEPT = 65_536  # characters of which is remembered how they read
+
+
+class _Readings(dict[int, str]):
+    """Code point -> how it reads, for `str.translate`: compatibility forms (full width, ligatures, letters for mathematics) as the letters
+    that they stand for, and nothing for what is not seen. Some tokenizers read so."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        kind = unicodedata.category(character)
+        unseen = kind == "Cf" or (kind == "Cc" and not character.isspace()) or _UNSEEN.match(character)
+        read = "" if unseen else unicodedata.normalize("NFKC", character)
+        if len(self) < _KEPT:
+            self[code] = read
+        return read
+
+
+_READINGS = _Readings()
+
+
 def disarmed(text: str) -> str:
     """`text` without anything that looks like a part of the check's form: `RESPONSE:` and `ASSISTANT:` become `response -`, `assistant -`.
 
     For a judge's copy of what others wrote: they could end the form early and write the verdict themselves. No piece of the result
-    holds a heading either. It knows the words of these prompts, not of your own.
+    holds a heading either, not even one with invisible or disguised characters: a text with such a one is shown as it reads. Letters of
+    other alphabets that look alike are not known. It knows the words of these prompts, not of your own.
     """
+    shown = _without_headings(text)
+    read = shown.translate(_READINGS)
+    plain = _without_headings(read)
+    return shown if plain == read else plain
+
+
+def _without_headings(text: str) -> str:
     return _NAME.sub(lambda name: name[0].lower(), _HEADING.sub(lambda heading: f"{heading[1].lower()} -", text))
 
 
