@@ -23,7 +23,7 @@ import math
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -144,7 +144,8 @@ def checked(options: argparse.Namespace) -> Checked:
 
 async def serve_gateway(options: argparse.Namespace, ready: Checked, engines: dict[str, Engine] | None = None) -> None:
     """Connect to the model, unless its `engines` are there, and serve until told to stop, by a signal or by being cancelled; raises what
-    `open_engines` raises, and `EngineError` when a model in this process has failed for good."""
+    `open_engines` raises, `UserError` for a model whose name cannot be printed, and `EngineError` when a model in this process has failed
+    for good."""
     if engines is None:
         with ready.opened():
             engines = await open_engines(options)
@@ -153,6 +154,7 @@ async def serve_gateway(options: argparse.Namespace, ready: Checked, engines: di
     config = replace(ready.config, behind=behind, model_here=not is_server(options.engine))
     service = Service(engines, config, ready.audit)
     try:
+        _check_names(engines)
         host, port, mode = options.host, ready.listener.getsockname()[1], ready.config.mode
         log.info("serving %s at http://%s:%d/v1, guard mode %s", ", ".join(service.models()), host, port, mode)
         runner = server(create_app(service, ready.rules, ready.caps))
@@ -160,6 +162,14 @@ async def serve_gateway(options: argparse.Namespace, ready: Checked, engines: di
     finally:
         for engine in engines.values():
             await engine.close()
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raises `UserError` for a name of a model, which a server behind or a folder may have given it, that no log and no JSON can hold."""
+    for name in names:
+        if not name or not name.isprintable():
+            said = f"The name of a model cannot be printed: {name[:100]!a}. Give it another one with --model and --served-model-name."
+            raise UserError(said)
 
 
 def own_engine(options: argparse.Namespace) -> dict[str, Engine]:

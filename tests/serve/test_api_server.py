@@ -15,8 +15,9 @@ import openai
 import pytest
 
 from llava import cli
+from llava.errors import UserError
 from llava.image import Image
-from llava.serve.api_server import arguments, open_engines
+from llava.serve.api_server import arguments, checked, open_engines, serve_gateway
 from llava.serve.gateway.audit import verify
 from tests.loopback import free_port
 from tests.openai_server import Behaviour, openai_server
@@ -67,6 +68,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--engine", "ftp://host"], "Cannot connect"),
         (["--engine", "http://127.0.0.1:1/v1", "--engine-option", "retries=0", "--wait", "0"], "No server answers"),
         (["--engine-option", "x"], "KEY=VALUE"),
+        (["--served-model-name", "\udcff"], r"cannot be printed: '\udcff'. Give it another one"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -95,6 +97,18 @@ def test_all_models_that_a_server_lists_are_served_under_their_own_names() -> No
         assert asyncio.run(names("--engine", server.url)) == ["cat", "org/dog"]
         assert asyncio.run(names("--engine", server.url, "--model", "cat", "--served-model-name", "kitten")) == ["kitten"]
     assert asyncio.run(names("--engine", "scripted:x")) == ["scripted"]
+
+
+@pytest.mark.parametrize("name", ["cat\nERROR all is lost", "cat\x1b[2J", ""])
+def test_a_name_that_a_server_gives_its_model_forges_no_line_of_the_log(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with (
+        openai_server(Behaviour(models=[name])) as server,
+        contextlib.closing(checked(parsed("--engine", server.url, "--port", "0"))) as ready,
+        pytest.raises(UserError, match="The name of a model cannot be printed"),
+    ):
+        asyncio.run(serve_gateway(parsed("--engine", server.url), ready))
+    assert not [row for row in caplog.records if row.name.startswith("llava")]
 
 
 def test_the_three_commands_together_answer_guarded() -> None:
