@@ -178,12 +178,20 @@ def _first(error: ValidationError, data: Any) -> Refusal:
     if found["type"] == "union_tag_not_found":
         param = f"{param}.{found['ctx']['discriminator'].strip(chr(39))}"
         return Refusal(400, f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-    said = "the text is not valid Unicode" if found["type"] == "string_unicode" else found["msg"]
-    code = "unsupported_value" if param in UNSUPPORTED else "invalid_value"
-    return Refusal(400, f"Invalid value for '{param}': {said}.", code=code, param=param)
+    if param.partition(".")[0] in UNSUPPORTED:
+        return Refusal(400, f"Unsupported value for '{param}': leave it out.", code="unsupported_value", param=param)
+    said = _SAID.get(found["type"], found["msg"])
+    return Refusal(400, f"Invalid value for '{param}': {said}.", code="invalid_value", param=param)
 
 
 UNINSPECTED = "unsupported_content"
+# Where pydantic would speak of Python, or of lists that have no place here (`Nothing` is the only one with a length).
+_SAID = {
+    "string_unicode": "the text is not valid Unicode",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "too_long": "Input should be an empty list",
+}
 UNSUPPORTED = {"frequency_penalty", "presence_penalty", "response_format", "tools", "tool_choice", "modalities"}
 
 

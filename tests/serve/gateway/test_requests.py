@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,7 @@ def image(url: str) -> dict[str, Any]:
 TEXT = {"type": "text", "text": "?"}
 PNG = data_url()
 HEADER = "data:image/png;base64," + base64.b64encode(png_header(10, 8)).decode()  # to decode it would fail
+BARE = {"type": "image_url", "image_url": "data:image/png;base64,AAAA"}
 BAD: list[tuple[str, Any, str, str | None]] = [
     ("no model", {"messages": [turn()]}, "missing_required_parameter", "model"),
     ("no messages", {"model": "tiny"}, "missing_required_parameter", "messages"),
@@ -104,9 +106,11 @@ BAD: list[tuple[str, Any, str, str | None]] = [
     ("too many of them", said(logprobs=True, top_logprobs=21), "invalid_value", "top_logprobs"),
     ("fewer than none", said(logprobs=True, top_logprobs=-1), "invalid_value", "top_logprobs"),
     ("options of no stream", said(stream_options={"include_usage": True}), "invalid_value", "stream_options"),
+    ("a bare address", chat({"role": "user", "content": [BARE]}), "invalid_value", "messages[0].content[0].image_url"),
+    ("metadata as a text", said(metadata="x"), "invalid_value", "metadata"),
     ("penalty", said(frequency_penalty=0.5), "unsupported_value", "frequency_penalty"),
     ("tools", said(tools=[{"type": "function"}]), "unsupported_value", "tools"),
-    ("json mode", said(response_format={"type": "json_object"}), "invalid_value", "response_format.type"),
+    ("json mode", said(response_format={"type": "json_object"}), "unsupported_value", "response_format.type"),
     ("guard words", said(guard={"policy": "paper"}), "unsupported_parameter", "guard.policy"),
     ("guard mode", said(guard={"mode": "of"}), "invalid_value", "guard.mode"),
     *[(name, said(**{name: "x"}), "unsupported_parameter", name) for name in (
@@ -130,6 +134,7 @@ def test_every_bad_request_is_refused_by_name_and_never_reaches_the_model(small:
         assert (status, error["code"], error["param"]) == (400, code, param), (name, error)
         assert error["type"] == "invalid_request_error"
         assert set(error) == {"message", "type", "param", "code"}
+        assert not re.search(r"instance|dictionary|items|validation", error["message"]), error["message"]  # pydantic's own words
     assert isinstance(small.engine, ScriptedEngine)
     assert small.engine.seen == []
     assert "llava_guard_uninspected_parts_total 5" in small.metrics()
