@@ -52,8 +52,13 @@ class Packed(nn.Module):
     def _multiplied(self, rows: Tensor) -> Tensor:
         padding = _SIZES[bisect_left(_SIZES, len(rows))] - len(rows)
         padded = F.pad(rows, (0, 0, 0, padding)) if padding else rows
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(padded, self._weight, self._bias, "none", [], "")
-        return product[: len(rows)]
+        return multiplied(padded, self._weight, self._bias)[: len(rows)]
+
+
+def multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer on oneDNN: (N, outputs) of rows (N, inputs) and a weight (outputs, inputs), in its layout or as it is."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, "none", [], "")
+    return product
 
 
 def packable(device: torch.device, dtype: torch.dtype) -> bool:

@@ -55,7 +55,7 @@ def fits(loaded: Loaded) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all lanes of a model share. `small`: its operations are too short for cores to share."""
+    """What all lanes of a model share. `pack` as in `packed`. `small`: its operations are too short for cores to share."""
 
     loaded: Loaded
     embed: Any
@@ -65,6 +65,7 @@ class Shared:
     pixels: Pixels
     prefixes: Prefixes
     vision: Vision
+    pack: bool
     small: bool
 
     @classmethod
@@ -75,7 +76,8 @@ class Shared:
         pixels, prefixes = Pixels(loaded), Prefixes(budget)
         vision = Vision(loaded, pixels, prefixes, pack)
         small = loaded.device.type == "cpu" and sum(weight.nbytes for weight in layers.parameters()) <= _SMALL
-        return cls(loaded, model.get_input_embeddings(), Decoder(layers, pack), head, Prompts(loaded), pixels, prefixes, vision, small)
+        embed, decoder = model.get_input_embeddings(), Decoder(layers, pack)
+        return cls(loaded, embed, decoder, head, Prompts(loaded), pixels, prefixes, vision, pack, small)
 
 
 class SlotRunner:
@@ -90,6 +92,7 @@ class SlotRunner:
         self._embed = shared.embed
         self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
         self._causal = text._attn_implementation == "sdpa"
+        self._pack = shared.pack and self._causal
         self.prefixes = shared.prefixes
         self.vision = shared.vision
         self._unclean = False  # what a call has left in the rows may be no number
@@ -182,7 +185,7 @@ class SlotRunner:
         embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in passes])
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
         read = [
-            self._logits(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal))
+            self._logits(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal, pack=self._pack))
             for part, hidden in zip(passes, embeds, strict=True)
         ]
         logits = read[0] if len(read) == 1 else torch.cat(read)

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from llava.engines.local.attention import Seen, pays
+
 # Transformers' attention: module, queries (N, heads, Q, dim), keys and values (N, kv_heads, L, dim), mask -> (N, Q, heads, dim)
 Attend = Callable[..., tuple[Tensor, Any]]
 
@@ -31,30 +33,37 @@ class Window(Protocol):
 
 
 class Chunks:
-    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`."""
+    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`. With `pack`, long ones see by `attention`."""
 
-    def __init__(self, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, causal: bool) -> None:
+    def __init__(
+        self, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, causal: bool, pack: bool = False
+    ) -> None:
         self._rows = list(zip(rows, starts, counts, strict=True))
         self._counts = list(counts)
         self.positions = torch.cat([torch.arange(start, start + count, device=like.device) for _, start, count in self._rows])
         self.last = torch.tensor(counts, device=like.device).cumsum(0) - 1
+        self._seen = [Seen(start, count) if pack and pays(start, count) else None for _, start, count in self._rows]
         # From the beginning on, torch's own causal kernel is faster than any mask.
         self._masks = [
-            None if causal and start == 0 else mask(part[None, None], start + count, like.dtype)
-            for (_, start, count), part in zip(self._rows, torch.split(self.positions, self._counts), strict=True)
+            None if seen or (causal and start == 0) else mask(part[None, None], start + count, like.dtype)
+            for (_, start, count), part, seen in zip(self._rows, torch.split(self.positions, self._counts), self._seen, strict=True)
         ]
 
     def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
         """See `Window`."""
-        seen, all_ask = [], len(queries) == len(new)
+        found, all_ask = [], len(queries) == len(new)
         asking = torch.split(queries, self._counts if all_ask else 1)
-        parts = zip(self._rows, self._masks, asking, torch.split(new, self._counts), strict=True)
-        for (row, start, count), hidden, asked, added in parts:
+        parts = zip(self._rows, self._masks, self._seen, asking, torch.split(new, self._counts), strict=True)
+        for (row, start, count), hidden, seen, asked, added in parts:
             kv[:, row, :, start : start + count].copy_(added.permute(1, 2, 0, 3))
+            if seen is not None and all_ask:
+                found.append(seen.attend(asked, kv[0, row], kv[1, row], module.scaling))
+                continue
             keys, values = kv[:, row, None, :, : start + count]
             shown = hidden if all_ask else None  # the last position sees all
-            seen.append(attend(module, asked.transpose(0, 1)[None], keys, values, shown, scaling=module.scaling)[0])
-        return torch.cat(seen, 1).view(len(queries), -1)
+            answer: Tensor = attend(module, asked.transpose(0, 1)[None], keys, values, shown, scaling=module.scaling)[0]
+            found.append(answer.reshape(len(asked), -1))
+        return torch.cat(found)
 
 
 class Step:
