@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ _SAID = "A server's address looks like http://host:8000, https://host/v1, contro
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`prefix` is what stands before /v1 in its paths, usually nothing."""
+    """`prefix` is what stands before /v1 in its paths, usually nothing; what stands after it is one of them."""
 
     scheme: str
     host: str
@@ -36,7 +37,7 @@ class Address:
             raise UserError(f"{_SAID}.")
         if port is None and ("://" not in text or parts.scheme == "controller"):
             raise UserError(f"{_SAID}: give the port too.")
-        prefix = "" if parts.scheme == "controller" else parts.path.rstrip("/").removesuffix("/v1")
+        prefix = "" if parts.scheme == "controller" else re.sub("/v1(/.*)?$", "", parts.path.rstrip("/"))
         return cls(scheme, parts.hostname, port or {"http": 80, "https": 443}[scheme], prefix)
 
     @property

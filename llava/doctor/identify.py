@@ -26,6 +26,8 @@ async def identify(head: Head, web: Web) -> Kind:
     if is_ours(head):
         if head.status == 403:
             raise Trouble("loopback_only", "No key is set there, so that it serves programs of its own machine only.")
+        if head.status == 404:
+            raise Trouble("other_program", f"A server of llava answers, which has nothing at {web.address.prefix}/health.")
         return "cluster" if _is_fine(head) else "gateway"
     if head.status in (502, 503, 504):
         server = head.headers.get("server", "a proxy")[:60]

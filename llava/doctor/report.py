@@ -16,7 +16,7 @@ FAULTS: dict[str, str] = {
     "unreachable": "Check the address, the network and firewalls between the two machines.",
     "silent": "The program hangs, or it waits for another protocol: look at its log, and check the port.",
     "not_http": "This port belongs to another program: give the port of the gateway, controller or worker.",
-    "other_program": "This port belongs to another web server: give the port of the gateway, controller or worker.",
+    "other_program": "Give the address of the gateway, controller or worker: its port, and no path behind it, unless a proxy gives it one.",
     "behind_proxy": "Start what stands behind the proxy, or mend the proxy's address of it.",
     "redirect": "Give the address that it redirects to: keys and images are not sent on.",
     "needs_tls": "Use https:// instead of http://.",

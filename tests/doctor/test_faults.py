@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -56,9 +57,16 @@ def test_another_version_is_found_at_each_kind_of_process(monkeypatch: pytest.Mo
     assert codes(report_on(at(whole))) == ["version", "version"]
 
 
+@asynccontextmanager
+async def gateway_at_a_path() -> AsyncIterator[str]:
+    async with gateway() as url:
+        yield f"{url}/ready"
+
+
 OTHER_WAYS = {
     "a gateway whose model has no room": ("queue_full", at(lambda: gateway(lambda _: Overloaded("full")))),
     "a worker whose model is not there yet": ("loading", at(lambda: loading(forms=loading_forms()))),
+    "a path of a gateway": ("other_program", at(gateway_at_a_path)),
     "a gateway whose model fails": ("model_fails", at(lambda: gateway(broken("answer")))),
     "a server that wants TLS and says so": ("needs_tls", at(lambda: saying(http(400) + b"The plain HTTP request was sent to HTTPS port"))),
     "a server that closes at once": ("silent", at(lambda: saying(b""))),

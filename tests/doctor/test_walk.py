@@ -182,6 +182,7 @@ def test_a_model_that_nobody_serves_is_told() -> None:
 ADDRESSES = {
     "http://host:8000": Address("http", "host", 8000),
     "http://host:8000/v1/": Address("http", "host", 8000),
+    "http://host:8000/v1/chat/completions": Address("http", "host", 8000),
     "https://host/api/v1": Address("https", "host", 443, "/api"),
     "host:8000": Address("http", "host", 8000),
     "controller://host:10000/model": Address("http", "host", 10000),
