@@ -19,6 +19,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -106,9 +107,11 @@ class _Protocol(Refusing):
             self._stalled.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Go on waiting until a head is complete."""
+        """Go on waiting until a head is complete, and go on listening while an answer is made."""
         super().data_received(data)
         self._watch()
+        if self.flow.read_paused and self._is_ahead():
+            self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to wait for."""
@@ -126,6 +129,12 @@ class _Protocol(Refusing):
 
     def _is_waiting(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _is_ahead(self) -> bool:
+        """Whether what was read belongs to a next request, and is little. uvicorn reads nothing more then until this one is answered, and
+        would not notice that the client leaves meanwhile."""
+        asked = not self._is_waiting() and self.conn.their_state is not h11.SEND_BODY
+        return asked and len(self.conn.trailing_data[0]) <= HEAD_BYTES
 
     def _give_up(self) -> None:
         self._late = None

@@ -1,19 +1,23 @@
-"""The way out: a good-bye, the drain, and no waiting for one who is told twice. And no waiting for one who takes nothing."""
+"""The way out: a good-bye, the drain, and no waiting for one who is told twice. And no waiting for one who takes nothing,
+or has left."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from llava.serve.app import Leave, listen, new_app, server
 from llava.serve.security import Keys, Rules
+from tests.loopback import on_loopback
 
 
 async def shut_down(leave: Leave, *signals: int) -> None:
@@ -117,3 +121,23 @@ def test_a_client_that_takes_a_whole_answer_slowly_gets_all_of_it(monkeypatch: p
             client.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("after", [b"", b"\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["nothing", "a line", "a request"])
+@pytest.mark.parametrize("wish", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["", "upgrade"])
+def test_a_client_that_leaves_is_noticed_whatever_it_sent_after_its_request(after: bytes, wish: bytes) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    async def waiting(_: Scope, receive: Receive, __: Send) -> None:
+        await receive()
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    with on_loopback(server(waiting, grace=1, lifespan="off")) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n" + wish + b"\r\n")
+            assert asked.wait(20)
+            client.sendall(after)
+        assert left.wait(20)
