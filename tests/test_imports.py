@@ -41,7 +41,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "serve": (
         {"ecso", "engines", "cluster", "deadlines", "constants", "conversation", "chat", "image", "errors", "paths", "cli", "recent"}
         | {"model.templates"},
-        {"fastapi", "starlette", "uvicorn", "pydantic", "httpx2"},
+        {"fastapi", "starlette", "uvicorn", "h11", "pydantic", "httpx2"},
     ),
     # The web pages: gradio is known here and nowhere else.
     "serve.web": (
