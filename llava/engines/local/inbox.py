@@ -68,6 +68,7 @@ class Inbox(Generic[P]):
         self.max_waiting = max_waiting
         self.turns = 0  # of all takers: whoever cannot start a call may be able to after another's turn
         self._patient = 0  # takers that wait for another's turn
+        self._idle = set[int]()  # takers that have nothing at all to do
         self.taken = 0  # places of calls that wait or run
         self._waiting: deque[Job[P]] = deque()
         self._changed = threading.Condition()
@@ -110,20 +111,34 @@ class Inbox(Generic[P]):
         with self._changed, suppress(ValueError):  # not waiting: it runs or is done
             self._waiting.remove(job)
 
-    def take(self, room: int, wait: bool, turn: int | None = None) -> list[Job[P]] | None:
+    def take(self, room: int, wait: bool, turn: int | None = None, taker: int = 0) -> list[Job[P]] | None:
         """The jobs that have come, in order: all, or of several takers its part, for which it has `room`. With `wait`, at least one, unless
-        `turns` goes on from `turn`. None after closing. For model threads.
+        `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing after another finds
+        what that one remembers. None after closing. For model threads.
         """
         if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
             return []
         with self._changed:
             self._patient += turn is not None
-            self._changed.wait_for(lambda: (self._waiting and room) or self.closed or not wait or turn not in (None, self.turns))
+            if idle := wait and turn is None:
+                self._idle.add(taker)
+            self._changed.wait_for(
+                lambda: (
+                    (self._waiting and room and not (idle and min(self._idle) < taker))
+                    or self.closed
+                    or not wait
+                    or turn not in (None, self.turns)
+                )
+            )
             self._patient -= turn is not None
+            self._idle.discard(taker)
             if self.closed:
                 return None
             count = len(self._waiting) if self._takers == 1 else min(-(-len(self._waiting) // self._takers), room)
-            return [self._waiting.popleft() for _ in range(count)]
+            jobs = [self._waiting.popleft() for _ in range(count)]
+            if idle and self._waiting:
+                self._changed.notify_all()
+            return jobs
 
     def turned(self) -> None:
         """A taker has taken its turn: calls may be able to start that were not before."""

@@ -1,8 +1,9 @@
 """Model threads: how many an engine has, and the life of each.
 
-The operations of a small model are too short for cores to share. There every core has a lane: a model thread with calls of its own, which
-reads, decodes and speaks for them alone. Lanes share one line of waiting calls, the weights and what is kept of images; each has its rows.
-All other models have one lane, and torch spreads each operation over the cores.
+Cores that share an operation wait for each other at its end. Where that costs more than reading the weights once for each core, every core
+has a lane: a model thread with calls of its own, which reads, decodes and speaks for them alone. Lanes share one line of waiting calls, the
+weights and what is kept of images; each has its rows. A lane that works while the others are idle has all cores, unless the model is so
+small that its operations are too short for that. Large models have one lane, and torch spreads each operation over the cores.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int, mo
         return [Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))]  # prompts are read whole, all of a group at once
     shared = Shared.of(loaded, budget)
     runner, chunk = SlotRunner(shared, budget), chunk or default_chunk(loaded)
-    cores = torch.get_num_threads() if shared.small else 1
+    cores = torch.get_num_threads() if shared.light else 1
     longest = runner.slots.needed(1, loaded.context_len)  # any call must find room in any lane
     count = max(min(cores if most is None else most, max_batch, budget // longest), 1)
     runners = [runner] if count == 1 else [SlotRunner(shared, budget // count) for _ in range(count)]
@@ -44,27 +45,33 @@ def default_chunk(loaded: Loaded) -> int:
 
 def begin(lanes: list[Batcher[Any]], inbox: Inbox[Any]) -> list[threading.Thread]:
     """A running thread for each lane; all end when the inbox is closed."""
-    cores = torch.get_num_threads()
-    alone = cores if len(lanes) > 1 else None
-    threads = [threading.Thread(target=_work, args=(lane, inbox, alone), name="llava-model", daemon=True) for lane in lanes]
+    cores, first = torch.get_num_threads(), lanes[0].runner
+    alone = 1 if isinstance(first, SlotRunner) and first.small else cores
+    threads = [
+        threading.Thread(target=_work, args=(i, lanes, inbox, cores, alone), name="llava-model", daemon=True) for i in range(len(lanes))
+    ]
     for thread in threads:
         thread.start()
     return threads
 
 
-def _work(lane: Batcher[Any], inbox: Inbox[Any], others: int | None) -> None:
-    """A model thread's life. `others`: cores for operations of all other threads, where those of this one shall use one."""
+def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int, alone: int) -> None:
+    """The life of the model thread of lane `number`, for whose operations there are `cores`; while the other lanes are idle, it uses
+    `alone` of them, else one."""
+    lane, others = lanes[number], [*lanes[:number], *lanes[number + 1 :]]
     came: list[Job[Any]] = []
     try:
-        if others is not None:
-            _one_core(others)
-        turn, worked = inbox.turns, False
-        while (jobs := inbox.take(lane.scheduler.places, wait=not worked, turn=None if lane.scheduler.idle else turn)) is not None:
+        used, turn, worked = None, inbox.turns, False
+        while (jobs := inbox.take(lane.scheduler.places, not worked, None if lane.scheduler.idle else turn, number)) is not None:
             came = jobs
             while came:
                 lane.add(came[0])
                 del came[0]  # the thread may sleep for long: keep no images alive
             turn = inbox.turns
+            wanted = alone if all(other.scheduler.idle for other in others) else 1  # it may hear of their calls a step late
+            if others and wanted != used:
+                _use(wanted, cores)
+                used = wanted
             if worked := lane.step():
                 inbox.turned()
     except BaseException as failure:  # outside of any call: what frees rows, or is ours
@@ -77,11 +84,12 @@ def _work(lane: Batcher[Any], inbox: Inbox[Any], others: int | None) -> None:
         lane.close(lambda: inbox.ended("The engine was closed during the call."))
 
 
-def _one_core(others: int) -> None:
-    """Operations of this thread use one core. Torch keeps the number for each thread, and the last one set for threads to come."""
+def _use(cores: int, others: int) -> None:
+    """Operations of this thread use so many cores, those of threads to come `others`: torch keeps the number for each thread, and the last
+    one set for threads to come."""
     with _SETTING:
         torch.get_num_threads()  # a thread's first question sets its number, to the last one that was set anywhere
-        torch.set_num_threads(1)
+        torch.set_num_threads(cores)
         restore = threading.Thread(target=torch.set_num_threads, args=(others,))
         restore.start()
         restore.join()

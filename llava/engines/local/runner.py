@@ -32,7 +32,8 @@ from llava.model.loaded import Loaded
 FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers are those of `decoder`
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
-_SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core; of larger ones, several readers take turns
+_SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core
+_LIGHT = 256 * 2**20  # bytes of weights whose way to the cores costs less, in each step, than what cores lose when they share operations
 _NEAR = 256  # positions whose hidden states stay close to a core, too: more of them at once take longer
 Group = Sequence[tuple[Answer[Prompt], int]]
 
@@ -55,7 +56,8 @@ def fits(loaded: Loaded) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all lanes of a model share. `pack` as in `packed`. `small`: its operations are too short for cores to share."""
+    """What all lanes of a model share. `pack` as in `packed`. `small`: its operations are too short for cores to share; `light`: cores
+    that have calls of their own do more than cores that share them."""
 
     loaded: Loaded
     embed: Any
@@ -67,6 +69,7 @@ class Shared:
     vision: Vision
     pack: bool
     small: bool
+    light: bool
 
     @classmethod
     def of(cls, loaded: Loaded, budget: int) -> Shared:
@@ -75,9 +78,10 @@ class Shared:
         layers, head = model.get_decoder(), joined([model.get_output_embeddings()], pack)
         pixels, prefixes = Pixels(loaded), Prefixes(budget)
         vision = Vision(loaded, pixels, prefixes, pack)
-        small = loaded.device.type == "cpu" and sum(weight.nbytes for weight in layers.parameters()) <= _SMALL
+        size = sum(weight.nbytes for weight in layers.parameters())
+        small, light = (loaded.device.type == "cpu" and size <= most for most in (_SMALL, _LIGHT))
         embed, decoder = model.get_input_embeddings(), Decoder(layers, pack)
-        return cls(loaded, embed, decoder, head, Prompts(loaded), pixels, prefixes, vision, pack, small)
+        return cls(loaded, embed, decoder, head, Prompts(loaded), pixels, prefixes, vision, pack, small, light)
 
 
 class SlotRunner:
@@ -93,6 +97,7 @@ class SlotRunner:
         self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
         self._causal = text._attn_implementation == "sdpa"
         self._pack = shared.pack and self._causal
+        self.small = shared.small
         self.prefixes = shared.prefixes
         self.vision = shared.vision
         self._unclean = False  # what a call has left in the rows may be no number
@@ -181,7 +186,7 @@ class SlotRunner:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        passes = _passes(counts, _NEAR if self._shared.small else sum(counts))
+        passes = _passes(counts, _NEAR if self.small else sum(counts))
         embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in passes])
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
         read = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -122,3 +123,32 @@ def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> 
     thread.join()
     assert inbox.take(1, wait=True, turn=0) == []  # the turn was taken before
     assert taken == [[]]
+
+
+def test_of_idle_takers_the_first_one_goes_first_and_another_one_only_while_that_one_is_busy() -> None:
+    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+    took: list[int] = []
+
+    def work(taker: int) -> None:
+        while inbox.take(8, wait=True, taker=taker) is not None:
+            took.append(taker)
+            until_seen.release()
+            if len(took) == 21:
+                busy.wait()
+
+    busy, until_seen = threading.Event(), threading.Semaphore(0)
+    threads = [threading.Thread(target=work, args=(taker,)) for taker in (1, 0)]
+    for thread in threads:
+        thread.start()
+    while len(inbox._idle) < 2:
+        time.sleep(0.001)
+    for job in asyncio.run(jobs(22)):
+        inbox.put(job)
+        until_seen.acquire()
+        while 0 not in inbox._idle and len(took) < 21:
+            time.sleep(0.001)
+    assert took == [0] * 21 + [1]
+    busy.set()
+    inbox.close()
+    for thread in threads:
+        thread.join()

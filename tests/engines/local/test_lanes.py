@@ -30,10 +30,42 @@ def test_there_are_no_more_lanes_than_hold_the_longest_call(llava: Loaded) -> No
     assert [len(lanes_for(llava, 8, 256, budget, most=4)) for budget in (longest - 1, 3 * longest - 1, 3 * longest)] == [1, 2, 3]
 
 
-def test_larger_models_have_one_lane(llava: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llava.engines.local.runner._SMALL", 1000)
+@pytest.mark.parametrize(("small", "light", "lanes"), [(1000, 1000, 1), (1000, 2**30, 3)])
+def test_large_models_have_one_lane(llava: Loaded, small: int, light: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.engines.local.runner._SMALL", small)
+    monkeypatch.setattr("llava.engines.local.runner._LIGHT", light)
     torch.set_num_threads(3)
-    assert len(lanes_for(llava, 8, 256, 2**26)) == 1
+    assert len(lanes_for(llava, 8, 256, 2**26)) == lanes
+
+
+def test_a_light_model_uses_all_cores_for_a_call_that_is_alone_and_one_for_each_of_several(
+    llava: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llava.engines.local.runner._SMALL", 1000)
+    gate, seen = Gate(), list[int]()
+
+    def forward() -> None:
+        seen.append(torch.get_num_threads())
+        if len(seen) == 1:
+            gate()
+
+    async def main() -> None:
+        torch.set_num_threads(2)
+        engine = LocalEngine(llava)
+        with before_forward(llava, forward):
+            first = asyncio.create_task(generate(engine, plain_call(max_tokens=3)))
+            await until(lambda: gate.steps)
+            other = Call("answer", Chat.ask("the dog"), Sampling(max_tokens=3))
+            await generate(engine, other)
+            beside = len(seen)
+            gate.open()
+            await first
+            assert seen[:beside] == [2, *[1] * (beside - 1)]
+            assert seen[beside:] == [2] * (len(seen) - beside)
+        await engine.close()
+
+    asyncio.run(main())
+    assert torch.get_num_threads() == 2
 
 
 def test_a_call_waits_in_its_lane_for_an_image_that_another_lane_computes(llava: Loaded) -> None:
