@@ -112,9 +112,9 @@ class Inbox(Generic[P]):
             self._waiting.remove(job)
 
     def take(self, room: int, wait: bool, turn: int | None = None, taker: int = 0) -> list[Job[P]] | None:
-        """The jobs that have come, in order: all, or of several takers its part, for which it has `room`. With `wait`, at least one, unless
-        `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing after another finds
-        what that one remembers. None after closing. For model threads.
+        """The jobs that have come, in order: all, or of several takers its part, for which it has `room`. With `wait`, one at least, unless
+        `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing after another is
+        answered where the prefix lies. None after closing. For model threads.
         """
         if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
             return []
