@@ -53,7 +53,7 @@ class _Layer:
         self._gate_up = joined([mlp.gate_proj, mlp.up_proj], pack)
         self._down = joined([mlp.down_proj], pack)
         self._activate = mlp.act_fn
-        self._rows = rows_near(2 * mlp.up_proj.out_features) if pack else torch.iinfo(torch.int64).max  # that go through the MLP together
+        self._rows = rows_near(2 * mlp.up_proj.out_features, pack)  # that go through the MLP together
 
     def __call__(self, hidden: Tensor, kv: Tensor, window: Window, turn: tuple[Tensor, Tensor], only: Tensor | None = None) -> Tensor:
         """`hidden` (T, width) behind the layer; with `only`, indices (N,), of these positions."""

@@ -52,7 +52,7 @@ class _Layer:
         self._out = joined([self._attention.out_proj], pack)
         self._wide, self._narrow = joined([mlp.fc1], pack), joined([mlp.fc2], pack)
         self._activate = mlp.activation_fn
-        self._rows = rows_near(mlp.fc1.out_features) if pack else torch.iinfo(torch.int64).max  # that go through the MLP together
+        self._rows = rows_near(mlp.fc1.out_features, pack)  # that go through the MLP together
 
     def __call__(self, hidden: Tensor) -> None:
         """Takes `hidden` (N, positions, width) one layer further, in its place."""

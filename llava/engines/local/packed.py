@@ -66,9 +66,9 @@ def packable(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype == torch.float32 and _works()
 
 
-def rows_near(width: int) -> int:
-    """Rows that go together through a pair of linear layers with `width` numbers between them."""
-    return min(max(_NEAR // (4 * width), 128), _BLOCK)
+def rows_near(width: int, pack: bool) -> int:
+    """Rows that go together through a pair of linear layers with `width` numbers between them: few of packed ones, else all."""
+    return min(max(_NEAR // (4 * width), 128), _BLOCK) if pack else torch.iinfo(torch.int64).max
 
 
 def packs(loaded: Loaded) -> bool:
