@@ -78,7 +78,7 @@ ABOUT = {
     ),
     "shape": (
         "Random weights of shape {shape}, answers of {tokens} tokens, asked in the same two ways. Guarded here means the policy "
-        " `paper` (random weights never give a clear verdict), and the path is always answer and check:"
+        "`paper` (random weights never give a clear verdict), and the path is always answer and check:"
     ),
     "first": (
         "When the first text comes, with one client. A guarded stream is the finished result written as events: its first text comes when "
