@@ -34,7 +34,6 @@ _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale position
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
 _SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core
 _LIGHT = 256 * 2**20  # bytes of weights whose way to the cores costs less, in each step, than what cores lose when they share operations
-_NEAR = 256  # positions whose hidden states stay close to a core, too: more of them at once take longer
 Group = Sequence[tuple[Answer[Prompt], int]]
 
 
@@ -186,14 +185,9 @@ class SlotRunner:
         """Read so many more positions of each prompt; logits (N, vocabulary) behind the last of them."""
         self._clean()
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
-        passes = _passes(counts, _NEAR if self.small else sum(counts))
-        embeds = torch.split(self._embedded(group), [sum(counts[part]) for part in passes])
+        hidden = self._embedded(group)
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
-        read = [
-            self._logits(hidden, Chunks(rows[part], starts[part], counts[part], hidden, causal=self._causal, pack=self._pack))
-            for part, hidden in zip(passes, embeds, strict=True)
-        ]
-        logits = read[0] if len(read) == 1 else torch.cat(read)
+        logits = self._logits(hidden, Chunks(rows, starts, counts, hidden, causal=self._causal, pack=self._pack))
         for answer, count in group:
             answer.filled += count
         numbers = logits.amax(-1).isfinite().tolist()
@@ -238,13 +232,3 @@ class SlotRunner:
             first, last = max(span.start, begin), min(span.end, end)
             calls[i][first - begin : last - begin] = prompt.features[span.image.sha256][first - span.start : last - span.start]
         return words
-
-
-def _passes(counts: Sequence[int], most: int) -> list[slice]:
-    """Neighbours that are read in one pass: together at most `most` positions, or a single one."""
-    passes, begin = list[slice](), 0
-    for end in range(1, len(counts) + 1):
-        if end == len(counts) or sum(counts[begin : end + 1]) > most:
-            passes.append(slice(begin, end))
-            begin = end
-    return passes
