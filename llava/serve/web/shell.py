@@ -13,7 +13,6 @@ from llava.serve.web.models import Models
 from llava.serve.web.words import escaped
 
 STAY_AFTER, STAY_AGAIN, SIGN_OF_LIFE = 0.3, 5.0, 30.0  # seconds
-UNREAD = 3  # messages that wait for a page which nobody shows any more
 PAUSE = 1.5  # seconds between two looks for a model, while there is none
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # of every event of ours
 
@@ -69,15 +68,22 @@ class _Staying:
             return
         self._here.add(session)
         try:
-            while not self._is_left(session):
+            left = False
+            while not left:
+                oldest = self._oldest(session)
                 yield gr.Timer(STAY_AGAIN)
                 await asyncio.sleep(SIGN_OF_LIFE)  # gradio looks only then whether the page is still there
+                left = self._messages(session) is None or (oldest is not None and self._oldest(session) is oldest)
         finally:
             self._here.discard(session)
 
-    def _is_left(self, session: str) -> bool:
-        messages = self._blocks._queue.pending_messages_per_session.get(session)
-        return messages is None or messages.qsize() >= UNREAD
+    def _messages(self, session: str) -> Any:
+        return self._blocks._queue.pending_messages_per_session.get(session)
+
+    def _oldest(self, session: str) -> Any:
+        """The message that has waited longest. How many wait says nothing: a page that is new or slow has many to read, too."""
+        messages = self._messages(session)
+        return messages._queue[0] if messages is not None and messages.qsize() else None
 
 
 def model_row(models: Models) -> ModelRow:

@@ -77,17 +77,6 @@ def test_who_makes_up_pages_takes_nobodys_place(kind: str, monkeypatch: pytest.M
     asyncio.run(main())
 
 
-def test_a_page_stays_once(kind: str) -> None:
-    async def main() -> None:
-        async with served(PAGES[kind], ScriptedEngine(SAID)) as page, visitor(page.url) as one:
-            for _ in range(9):
-                (await one.client.post("/gradio_api/queue/join", json=staying(one))).raise_for_status()
-            queue, _, _ = held(page)
-            await until(lambda: len(queue) == 0 and sum(job is not None for job in queue.active_jobs) == 1, PATIENCE)
-
-    asyncio.run(main())
-
-
 def test_what_a_page_left_behind_is_forgotten(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with served(PAGES[kind], ScriptedEngine(SAID)) as page, visitor(page.url) as left, visitor(page.url) as unread:
