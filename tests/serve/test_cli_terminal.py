@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -140,6 +141,23 @@ def test_ctrl_c_before_a_question_drops_the_line_and_says_how_to_end() -> None:
         screen.wait_for("ASSISTANT: A cat.")
         screen.wait_for("USER: ")
         screen.type("/exit\n")
+        assert screen.end() == 0
+
+
+def test_ctrl_c_while_a_key_is_at_work_is_heeded_without_another_key(tmp_path: Path) -> None:
+    fifo = tmp_path / "interrupt"
+    os.mkfifo(fifo)
+    with terminal("tests.serve.late_interrupt", fifo, "--engine", "scripted:A cat.") as screen:
+        screen.wait_for("USER: ")
+        screen.type("half")
+        screen.wait_for("half")
+        fifo.write_bytes(b"")
+        screen.wait_for("Ctrl-D or /exit ends the chat.", 20)
+        screen.wait_for("USER: ")
+        screen.type("What?\n")
+        screen.wait_for("ASSISTANT: A cat.")
+        screen.wait_for("USER: ")
+        screen.type(CTRL_D)
         assert screen.end() == 0
 
 

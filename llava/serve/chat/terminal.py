@@ -8,15 +8,17 @@ written to a file only when one is named. Knows no model and no command.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from llava.ecso.text import printable
 from llava.errors import UserError
 
 _KEPT = 1000  # lines of a history file
+_LATE = 0.1  # seconds after which a Ctrl-C is heeded that came while a key was at work
 
 
 class Terminal:
@@ -38,7 +40,7 @@ class Terminal:
         """The next line without its end, or None at the end of the input. The prompt is for people only."""
         if self._edits:
             try:
-                return input(prompt)
+                return self._input(prompt)
             except EOFError:
                 self.say("\n")
                 return None
@@ -77,6 +79,20 @@ class Terminal:
         except OSError as error:
             raise _unusable(path, error) from None
 
+    def _input(self, prompt: str) -> str:
+        """`input`, with a Ctrl-C that is heeded whenever it comes.
+
+        Python asks for signals only when one breaks its wait for readline's next key. One that came a moment before, while a key was at
+        work, would be heeded at the next key: a timer breaks the wait before that.
+        """
+        if self._readline is None:
+            return input(prompt)
+        signal.setitimer(signal.ITIMER_REAL, _LATE, _LATE)
+        try:
+            return input(prompt)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
     def _recall(self, history: Path) -> None:
         if not self._edits:
             return
@@ -107,7 +123,13 @@ def _readline() -> ModuleType | None:
         import readline  # from now on `input` has its keys
     except ImportError:
         return None
+    signal.signal(signal.SIGALRM, _nothing)  # and stays: a timer's last signal may come late
+    signal.siginterrupt(signal.SIGALRM, False)  # only waits are broken: what a stopped terminal has not taken is not lost
     return readline
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def _expanded(path: Path) -> Path:
