@@ -8,7 +8,7 @@ from http import HTTPStatus
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from llava.serve.refusal import Refusal
+from llava.serve.refusal import REQUEST_ID, Refusal, new_id
 
 HEAD_BYTES = 64 * 1024  # of a head that comes in pieces: more than `Caps.header_bytes`, whose answer is the better one
 
@@ -38,4 +38,4 @@ def _refusal(status: int) -> Refusal:
     said, code = "This is no HTTP request that is understood here.", "invalid_http"
     if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
         said, code = "The request has too many or too long headers.", "headers_too_large"
-    return Refusal(status, said, code=code, headers={"connection": "close"})
+    return Refusal(status, said, code=code, headers={"connection": "close", REQUEST_ID: new_id()})

@@ -22,6 +22,7 @@ from llava.errors import EngineClosed, EngineError, EngineTimeout, LlavaError, O
 
 log = logging.getLogger(__name__)
 
+REQUEST_ID = "x-request-id"  # the header of every answer
 RETRY_AFTER = 1  # seconds; what a client that was turned away should wait at least
 
 # The type that OpenAI's clients expect beside a status.
@@ -93,6 +94,11 @@ def refusal_for(error: Exception) -> Refusal:
     return Refusal(500, "The server failed; its log tells more under this request's id.", code="internal_error")
 
 
+def new_id() -> str:
+    """A request's id, minted here: a client cannot choose it."""
+    return f"req_{secrets.token_hex(12)}"
+
+
 class Edge:
     """Outermost ASGI layer. The request's id stands in `scope["state"]["request_id"]`; a client cannot choose it."""
 
@@ -103,7 +109,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{secrets.token_hex(12)}"
+        request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -111,7 +117,7 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id.encode())]}
+                message = {**message, "headers": [*message.get("headers", ()), (REQUEST_ID.encode(), request_id.encode())]}
             await send(message)
 
         try:

@@ -1,6 +1,7 @@
 """What is no HTTP is refused in our shape and leaves no traceback in the log."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 
@@ -44,6 +45,7 @@ def test_what_is_no_http_is_refused_in_the_shape_of_all_refusals(port: int, sent
     head, _, content = said.partition(b"\r\n\r\n")
     assert head.split()[1] == (b"501" if b"gzip" in sent else b"400")
     assert b"connection: close" in head.lower()
+    assert len(re.findall(rb"\r\nx-request-id: req_[0-9a-f]{24}(?=\r\n|$)", head)) == 1
     assert json.loads(content)["error"]["code"] == "invalid_http"
     assert end == b""
     assert [row.getMessage() for row in caplog.records if row.levelname != "WARNING"] == []
@@ -65,6 +67,7 @@ def test_a_long_head_is_read_also_when_it_comes_in_pieces_and_one_without_an_end
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")
     said, end = answered(port, b"GET / HTTP/1.1\r\nhost: x\r\nx-a: ".ljust(HEAD_BYTES + 1, b"a"))  # not a byte is left unread
     assert said.startswith(b"HTTP/1.1 431")
+    assert b"\r\nx-request-id: req_" in said
     assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "headers_too_large"
     assert end == b""
 
