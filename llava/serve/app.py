@@ -22,6 +22,7 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -53,7 +54,18 @@ def new_app(
     layers = [Middleware(Edge), Middleware(Gate, rules=rules), Middleware(Limits, caps=caps, raw=raw), *inner]
     quiet: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None, "redirect_slashes": False}
     quiet["telemetry"] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}  # it would tell peers' addresses
-    return FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
+    app = FastAPI(middleware=layers, exception_handlers={HTTPException: _http_error}, **{**quiet, **fastapi})
+    app.router.route_class = _Route
+    return app
+
+
+class _Route(APIRoute):
+    """HEAD is answered like GET, and uvicorn leaves the body out. Who may ask is decided before, by the path: nothing is opened by it."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        if self.methods and "GET" in self.methods:
+            self.methods.add("HEAD")
 
 
 def join_cluster(options: argparse.Namespace) -> Keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 from llava import __version__
@@ -46,3 +47,42 @@ def test_what_stands_behind_a_gateway_is_told_to_its_operators_only() -> None:
         assert running.ask("GET", "/engine")[0] == 401
     with gateway(BENIGN) as running:
         assert json.loads(running.ask("GET", "/engine")[2]) == {"engine": None}
+
+
+def test_head_is_answered_like_get_without_a_body_and_opens_nothing() -> None:
+    told = (
+        "/health",
+        "/ready",
+        "/version",
+        "/v1/models",
+        "/v1/models/tiny",
+        "/v1/models/none",
+        "/openapi.json",
+        "/engine",
+        "/none",
+        "/v1/guard/check",
+    )
+    keys = Keys([(USER, Right.INFERENCE), (OPERATOR, Right.ADMIN)])
+    passing = dict.fromkeys(("date", "x-request-id", "allow"), "")
+    with gateway(BENIGN, keys=keys) as running:
+        for path, key in itertools.product(told, ("nobody", USER, OPERATOR)):
+            headers = {"authorization": f"Bearer {key}"}
+            got, head = (running.ask(method, path, headers=headers) for method in ("GET", "HEAD"))
+            assert (head[0], head[2]) == (got[0], b""), (path, key)
+            assert head[1] | passing == got[1] | passing
+        assert running.ask("HEAD", "/health")[0] == running.ask("HEAD", "/ready")[0] == 200
+        assert running.ask("HEAD", "/metrics")[0] == 401
+        assert running.ask("HEAD", "/v1/models", headers={"authorization": f"Bearer {USER}"})[0] == 200
+        assert running.ask("HEAD", "/v1/chat/completions", headers={"authorization": f"Bearer {USER}"})[0] == 405
+
+
+def test_head_is_answered_by_controllers_and_workers_too() -> None:
+    async def main() -> None:
+        async with cluster(ScriptedEngine(["x"])) as found:
+            for url in (found.url, *found.workers):
+                for path in ("/health", "/ready", "/health"):  # on one connection: none of them leaves a body behind
+                    answer = await found.client.head(f"{url}{path}")
+                    assert (answer.status_code, answer.content) == (200, b"")
+                assert (await found.client.head(f"{url}/worker_get_status")).status_code == 405
+
+    asyncio.run(main())
