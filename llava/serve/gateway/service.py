@@ -35,6 +35,7 @@ from llava.serve.gateway.metrics import Metrics
 from llava.serve.gateway.reading import DIRECT, Allowed, Asked, Reader, wants_usage
 from llava.serve.gateway.remote import Remote
 from llava.serve.gateway.render import Completion, Events, event
+from llava.serve.gateway.schema import SEEDS
 from llava.serve.gateway.tasks import together
 from llava.serve.health import MOST, Health
 from llava.serve.refusal import Refusal
@@ -167,7 +168,7 @@ class Service:
 
     async def _decisions(self, count: int, mode: Mode, policy: Policy, ask: Chat, engine: Engine) -> tuple[Decision, ...]:
         seed = policy.answer.seed
-        policies = [policy if seed is None else policy.answering(seed=seed + index) for index in range(count)]
+        policies = [policy if seed is None else policy.answering(seed=_seed(seed + index)) for index in range(count)]
         return tuple(await together([decide(mode, each, ask, engine, self.config.seconds) for each in policies]))
 
     async def _judged(self, name: str, ask: Chat, answers: Sequence[str], defence: str, request_id: str) -> list[Trace]:
@@ -275,3 +276,8 @@ def _empty(asked: Asked, policy: Policy) -> Completion:
     """A completion of which nothing is decided yet."""
     request, number = asked.request, f"chatcmpl-{secrets.token_hex(12)}"
     return Completion(number, int(time.time()), request.model, asked.mode, policy.name, (), request.guard.report)
+
+
+def _seed(number: int) -> int:
+    """The seed of that number: behind the last one stands the first."""
+    return SEEDS.start + (number - SEEDS.start) % (SEEDS.stop - SEEDS.start)

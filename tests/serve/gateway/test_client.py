@@ -127,6 +127,15 @@ def test_each_of_n_answers_is_guarded_on_its_own(stream: bool) -> None:
     assert texts == {0: "draft 5", 1: "I cannot help.", 2: "draft 7"}
 
 
+@pytest.mark.parametrize("first", [2**63 - 2, -(2**63)])
+def test_the_seeds_of_n_answers_stay_within_what_servers_take(first: int) -> None:
+    with gateway(lambda call: f"{call.sampling.seed}" if call.step == "answer" else "No") as running:
+        create = running.client().chat.completions.create
+        told = [[choice.message.content for choice in create(**chat(), n=3, seed=first).choices] for _ in range(2)]
+    seeds = [2**63 - 2, 2**63 - 1, -(2**63)] if first > 0 else [-(2**63), -(2**63) + 1, -(2**63) + 2]
+    assert told == [[str(seed) for seed in seeds]] * 2
+
+
 def test_several_turns_and_images_reach_the_model_in_order(benign: Gateway) -> None:
     history: list[dict[str, Any]] = [
         {"role": "developer", "content": "Be brief."},
