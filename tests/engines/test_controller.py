@@ -7,10 +7,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from llava.chat import Call, Chat, Message, Reply, Sampling
 from llava.cluster.secret import CLUSTER_SECRET
 from llava.engines import ScriptedEngine, connect, generate
+from llava.engines.controller import ControllerEngine
 from llava.errors import (
     EngineClosed,
     UserError,
@@ -157,6 +159,28 @@ def test_closing_ends_running_calls_and_refuses_new_ones() -> None:
                 await running
             with pytest.raises(EngineClosed):
                 await generate(asked, ASKED)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_asking_for_the_models_with_the_same_error() -> None:
+    async def main() -> None:
+        heard = asyncio.Event()
+
+        async def silent(_scope: Scope, receive: Receive, _send: Send) -> None:
+            heard.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        async with listening(silent) as address:
+            asked = ControllerEngine(address.replace("http", "controller", 1))
+            running = asyncio.create_task(asked.models())
+            await heard.wait()
+            await asked.close()
+            with pytest.raises(EngineClosed):
+                await asyncio.wait_for(running, 20)
+            with pytest.raises(EngineClosed):
+                await asked.models()
 
     asyncio.run(main())
 

@@ -97,6 +97,29 @@ def test_closing_ends_a_call_that_waits_for_the_first_byte() -> None:
     asyncio.run(main())
 
 
+def test_closing_ends_a_call_whose_refusal_is_being_explained() -> None:
+    async def main() -> None:
+        wondering = asyncio.Event()
+
+        async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if (await reader.readline()).startswith(b"POST"):
+                writer.write(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            else:  # which models there are, for the sentence about the one that is not
+                wondering.set()
+                await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(refusing, "127.0.0.1") as listening:
+            engine = connect(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", model="none", retries=0)
+            running = asyncio.create_task(generate(engine, QUESTION))
+            await wondering.wait()
+            await engine.close()
+            with pytest.raises(EngineClosed):
+                await asyncio.wait_for(running, 20)
+
+    asyncio.run(main())
+
+
 def test_closing_from_another_loop_closes_the_connections_of_a_running_one(server: OpenAIServer) -> None:
     engine = connect(server.url)
     loop = asyncio.new_event_loop()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -73,14 +73,10 @@ class ControllerEngine:
         """The worker's answer as it comes; see `Engine.stream`."""
         self._check_open()
         end = asyncio.get_running_loop().time() + self._deadlines.total
-        try:
+        with self._unless_closed():
             async with aclosing(self._tried(call, end)) as deltas:
                 async for delta in deltas:
                     yield delta
-        except (EngineError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
-            if self._closed:
-                raise EngineClosed(f"The engine {self.name} was closed during the call.") from error
-            raise
 
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
@@ -90,6 +86,16 @@ class ControllerEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosed(f"The engine {self.name} is closed.")
+
+    @contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """Whatever fails in a call that closing overtakes, says so."""
+        try:
+            yield
+        except (EngineError, RuntimeError) as error:  # RuntimeError: of a client that is closed
+            if self._closed:
+                raise EngineClosed(f"The engine {self.name} was closed during the call.") from error
+            raise
 
     async def _tried(self, call: Call, end: float) -> AsyncGenerator[Delta, None]:
         """The answer of one worker or, when it fails before any text, of another one."""
@@ -143,7 +149,8 @@ class ControllerEngine:
     async def models(self) -> list[str]:
         """The names of all models that workers serve; raises `UserError` and `EngineError`."""
         self._check_open()
-        found = await post(await self._clients.get(), f"{self._controller}/list_models", seconds=self._deadlines.connect)
+        with self._unless_closed():
+            found = await post(await self._clients.get(), f"{self._controller}/list_models", seconds=self._deadlines.connect)
         models = found.get("models") if isinstance(found, dict) else None
         if not isinstance(models, list) or not all(isinstance(name, str) for name in models):
             raise EngineError(f"What answers at {self._address} is no controller.")

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -93,20 +93,15 @@ class OpenAIEngine:
         if answer.logprobs and self._ignores_logprobs:
             raise NoLogprobs
         try:
-            if call.chat.images and self._sight is not None:
-                await self._sight.check(self.name)
-            async with aclosing(await self._open(call)) as response, aclosing(self._server.chunks(response)) as chunks:
-                async for chunk in chunks:
-                    if piece := answer.add(chunk):
-                        yield Delta(piece)
+            async with self._told(call.sampling):
+                if call.chat.images and self._sight is not None:
+                    await self._sight.check(self.name)
+                async with aclosing(await self._open(call)) as response, aclosing(self._server.chunks(response)) as chunks:
+                    async for chunk in chunks:
+                        if piece := answer.add(chunk):
+                            yield Delta(piece)
         except NoLogprobs:
             self._ignores_logprobs = answer.ignored
-            raise
-        except Refused as no:
-            raise await self._explained(no, call.sampling) from no
-        except (EngineError, RuntimeError) as error:  # RuntimeError: the client was closed meanwhile
-            if self._closed:
-                raise EngineClosed(f"The engine {self.name} was closed during the call.") from error
             raise
         if not answer.finished:
             raise EngineError(f"The server at {self._address} ended its answer early.")
@@ -114,19 +109,26 @@ class OpenAIEngine:
 
     async def models(self) -> list[str]:
         """The names that the server lists; raises what `stream` raises."""
-        try:
+        async with self._told(Sampling()):
             return await self._server.models()
-        except Refused as no:
-            raise await self._explained(no, Sampling()) from no
-        except (EngineError, RuntimeError) as error:
-            if self._closed:
-                raise EngineClosed(f"The engine {self.name} was closed during the call.") from error
-            raise
 
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
         self._closed = True
         await self._server.close()
+
+    @asynccontextmanager
+    async def _told(self, sampling: Sampling) -> AsyncGenerator[None]:
+        """The server's no as an error of ours; and whatever fails in a call that closing overtakes, says so."""
+        try:
+            try:
+                yield
+            except Refused as no:
+                raise await self._explained(no, sampling) from no  # it may ask on, and not come to the end of that
+        except (LlavaError, RuntimeError) as error:  # RuntimeError: of a client that is closed
+            if self._closed:
+                raise EngineClosed(f"The engine {self.name} was closed during the call.") from error
+            raise
 
     async def _prompt_tokens(self, chat: Chat) -> int | None:
         """How many tokens the server counts in a prompt; None when it does not tell."""
