@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import secrets
 
+from tests.loopback import free_port
 from tests.openai_server import Behaviour, error, openai_server
 from tests.resilience.matrix import row
 from tests.resilience.play import MARK, SAFE, STEPS, WIRE
-from tests.resilience.stack import KEY, Stack, free_port, until
+from tests.resilience.stack import KEY, Stack, until
 from tests.resilience.talk import CHAT, ask, bearer, check_answer, check_said, get, question
 from tests.resilience.tally import Tally, expect
 

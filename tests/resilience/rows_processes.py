@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.loopback import free_port
 from tests.resilience.matrix import row
 from tests.resilience.play import SAFE
-from tests.resilience.stack import ADMIN, KEY, Running, Stack, beside, counts, free_port, ready, until
+from tests.resilience.stack import ADMIN, KEY, Running, Stack, beside, counts, ready, until
 from tests.resilience.talk import CHAT, Answer, ask, bearer, check_answer, check_said, get, question
 from tests.resilience.tally import Lost, Tally, expect, spread
 

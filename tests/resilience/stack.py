@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TypeVar
 
 import psutil
 
+from tests.loopback import free_port
 from tests.resilience.talk import ask, bearer, get
 from tests.resilience.tally import Lost
 from tests.serve.canary import Canary, canary
@@ -191,12 +191,6 @@ async def stack(folder: Path, scale: float) -> AsyncIterator[Stack]:
             await found.all_know(2)
             found.gateway = await found.new_gateway("--audit-log", str(found.audit))
             yield found
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def until(true: Callable[[], Awaitable[bool]], running: Running | None = None, seconds: float = PATIENCE) -> float:
