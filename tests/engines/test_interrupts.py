@@ -1,11 +1,19 @@
 """Ctrl-C while something is loaded is never lost."""
 
+import _imp
+import importlib
 import signal
+import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from llava.engines.interrupts import heeded
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def interrupted(then: type[BaseException] | None) -> None:
@@ -21,6 +29,31 @@ def interrupted(then: type[BaseException] | None) -> None:
 def test_an_interrupt_that_an_import_swallows_or_renames_ends_the_loading_all_the_same(then: type[BaseException] | None) -> None:
     with pytest.raises(KeyboardInterrupt), heeded():
         interrupted(then)
+
+
+def test_an_interrupt_within_the_machinery_of_imports_ends_the_loading_and_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+
+    def interrupting(frame: FrameType, _event: str, _about: object) -> TraceFunction | None:
+        return at_line if frame.f_code.co_name == "_get_module_lock" else None
+
+    def at_line(_frame: FrameType, _event: str, _about: object) -> TraceFunction:
+        if _imp.lock_held():
+            sys.settrace(before)
+            signal.raise_signal(signal.SIGINT)
+        return at_line
+
+    def load() -> None:
+        with heeded():
+            sys.settrace(interrupting)
+            importlib.import_module("colorsys")
+            pytest.fail("the interrupt waited for too long")
+
+    before = sys.gettrace()
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    assert not _imp.lock_held()
+    assert sys.getprofile() is None
 
 
 def test_without_an_interrupt_errors_are_what_they_are_and_the_signal_is_as_before() -> None:
