@@ -2,7 +2,8 @@
 
 There torch multiplies matrices with MKL, which arranges the weights anew in every call and, on processors of other makers, leaves half
 of their vector units idle. oneDNN, which torch brings along, does the same sums in about half the time, over a copy of the weights that
-was arranged once. Knows no model's shape and no KV.
+was arranged once. Where few rows meet a small matrix, finding its kernel takes oneDNN longer than the sums: there a transposed copy is
+multiplied as it is. Knows no model's shape and no KV.
 """
 
 from __future__ import annotations
@@ -22,26 +23,31 @@ from llava.model.loaded import Loaded
 # oneDNN makes a kernel for each number of rows and keeps it, at about half a megabyte: rows come in few sizes, many of them in blocks.
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _BLOCK = _SIZES[-1]
+_FEW = 16  # rows for which the transposed copy is faster
+_SMALL = 2 * 2**20  # bytes of weights that have one
 _NEAR = 2**20  # bytes between two linear layers that stay close to a core, and for which memory need not be asked of the system
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 
 Linear = Callable[[Tensor], Tensor]  # (..., inputs) -> (..., outputs)
 
 
-class Packed(nn.Module):
+class Packed:
     """What `linears` give, side by side, from one multiplication."""
 
     def __init__(self, *linears: nn.Linear) -> None:
-        super().__init__()
         weight = torch.cat([linear.weight.detach() for linear in linears])
         biases = [linear.bias for linear in linears if linear.bias is not None]
         self._width = len(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._transposed = weight.t().contiguous() if weight.nbytes <= _SMALL else None
         self._bias = torch.cat([bias.detach() for bias in biases]) if biases else None
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor) -> Tensor:
         """(..., outputs) of rows (..., inputs)."""
         flat = rows.reshape(-1, rows.shape[-1])
+        if self._transposed is not None and len(flat) <= _FEW:
+            few = flat @ self._transposed if self._bias is None else torch.addmm(self._bias, flat, self._transposed)
+            return few.view(*rows.shape[:-1], self._width)
         if len(flat) <= _BLOCK:
             return self._multiplied(flat).view(*rows.shape[:-1], self._width)
         found = flat.new_empty(len(flat), self._width)
@@ -75,7 +81,8 @@ def packs(loaded: Loaded) -> bool:
     """Whether the model's linear layers gain by it, and memory holds the copy."""
     if not packable(loaded.device, loaded.dtype):
         return False
-    copied: int = sum(module.weight.nbytes for module in loaded.model.modules() if _plain(module))
+    sizes = [module.weight.nbytes for module in loaded.model.modules() if _plain(module)]
+    copied: int = sum(size if size > _SMALL else 2 * size for size in sizes)
     return copied <= _SHARE * free_bytes()
 
 

@@ -111,10 +111,10 @@ class Prefixes:
             self._computing.setdefault(span.key, reader)
         self.hits += len(found)
         self.misses += len(prompt.spans) - len(found)
-        return ends[-1] if prompt.spans else self._shared_text(reader, slots)
+        return ends[-1] or self._shared_text(reader, slots)
 
     def _shared_text(self, reader: Reader, slots: Slots[Any]) -> int:
-        """For prompts without images: the beginning that they share with the text before some image, such as the system line."""
+        """Where no image is known: the beginning that the prompt shares with the text before some image, such as the system line."""
         text, key = self._text
         pairs = zip(text, reader.prompt.ids[:-1], strict=False)
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -11,10 +11,12 @@ from llava.model.builder import load
 from llava.model.loaded import Loaded
 
 
-@pytest.mark.parametrize("count", [1, 7, 32, 33, 255, 256, 257, 300, 800])
-def test_any_number_of_rows_gives_what_the_layers_give_side_by_side(count: int) -> None:
+@pytest.mark.parametrize("width", [40, 30_000], ids=["small", "large"])
+@pytest.mark.parametrize("count", [1, 7, 16, 17, 32, 33, 255, 256, 257, 300, 800])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_any_number_of_rows_gives_what_the_layers_give_side_by_side(width: int, count: int, bias: bool) -> None:
     torch.manual_seed(count)
-    layers, rows = [nn.Linear(24, 40), nn.Linear(24, 16)], torch.randn(count, 24)
+    layers, rows = [nn.Linear(24, width, bias=bias), nn.Linear(24, 16, bias=bias)], torch.randn(count, 24)
     with torch.inference_mode():
         found = joined(layers, pack=True)(rows)
         torch.testing.assert_close(found, torch.cat([layer(rows) for layer in layers], -1), atol=1e-5, rtol=1e-5)
@@ -43,6 +45,7 @@ def test_only_float32_on_a_cpu_with_room_for_the_copy_is_packed(llava: Loaded, t
     assert packs(llava)
     assert not packs(load(str(tiny_llava), device="cpu", dtype="bfloat16"))
     linears = sum(module.weight.nbytes for module in llava.model.modules() if isinstance(module, nn.Linear))
-    for free, fits in ((4 * linears, True), (4 * linears - 4, False)):
+    copies = 2 * linears  # of small matrices there are two
+    for free, fits in ((4 * copies, True), (4 * copies - 4, False)):
         monkeypatch.setattr("llava.engines.local.packed.free_bytes", lambda free=free: free)
         assert packs(llava) == fits

@@ -166,6 +166,18 @@ def test_a_text_shares_the_system_line_with_an_image_that_was_seen(llava: Loaded
     assert found == run(batcher(llava), one)
 
 
+def test_a_new_image_shares_the_system_line_with_one_that_was_seen(llava: Loaded) -> None:
+    inside, one = batcher(llava), call(Chat.ask("what is this?", [BLUE]), 4)
+    run(inside, QUESTIONS[0])
+    head, before = inside.runner.prepare(one).head, inside.runner.stats()
+    assert head == inside.runner.prepare(QUESTIONS[0]).head
+    found = run(inside, one)
+    after = inside.runner.stats()
+    assert (after.image_hits - before.image_hits, after.image_misses - before.image_misses) == (0, 1)
+    assert after.reused_tokens - before.reused_tokens == len(head) >= 8
+    assert found == run(batcher(llava), one)
+
+
 def test_a_call_that_is_given_up_leaves_the_image_to_those_that_wait_for_it(llava: Loaded) -> None:
     async def main() -> str:
         inside = batcher(llava, chunk=8)
