@@ -109,7 +109,8 @@ class LocalEngine:
             except RuntimeError:
                 self._inbox.check_open()  # closed by another thread, just now
                 raise
-            job = Job(call, await preparing, asked)
+            prompt = await preparing
+            job = Job(call, prompt, asked, self._runner.gathers(prompt))
             self._inbox.put(job)
             try:
                 while True:
