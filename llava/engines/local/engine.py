@@ -109,8 +109,7 @@ class LocalEngine:
             except RuntimeError:
                 self._inbox.check_open()  # closed by another thread, just now
                 raise
-            prompt = await preparing
-            job = Job(call, prompt, asked, self._runner.gathers(prompt))
+            job = Job(call, await preparing, asked)
             self._inbox.put(job)
             try:
                 while True:

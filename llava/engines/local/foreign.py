@@ -46,10 +46,6 @@ class ForeignRunner:
         """Length, image tokens included."""
         return prompt["input_ids"].shape[1]
 
-    def gathers(self, prompt: Inputs) -> bool:
-        """There is one lane."""
-        return False
-
     def start(self, answer: Answer[Inputs]) -> Admission:
         """Let the call into the group that is about to begin."""
         if self._rows and (self._cache is not None or not self._batches or not _alike(answer.prompt, self._rows[0].prompt)):

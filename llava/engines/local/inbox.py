@@ -16,13 +16,12 @@ P = TypeVar("P")
 
 
 class Job(Generic[P]):
-    """One call on its way: made on an event loop, worked on by a model thread, read on the loop again."""
+    """One call on its way: made on an event loop, worked on by the model thread, read on the loop again."""
 
-    def __init__(self, call: Call, prompt: P, asked: float, gathers: bool = False) -> None:
+    def __init__(self, call: Call, prompt: P, asked: float) -> None:
         self.call = call
         self.prompt = prompt  # the call's chat as the runner wants it
         self.asked = asked  # when, by `time.monotonic`
-        self.gathers = gathers  # of several takers, all such jobs are for the first
         self.cancelled = False  # set by the reader, looked at by the model thread before every step
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[Delta | Exception] = asyncio.Queue()
@@ -125,7 +124,7 @@ class Inbox(Generic[P]):
                 self._idle.add(taker)
             self._changed.wait_for(
                 lambda: (
-                    (room and self._part(taker) and not (idle and min(self._idle) < taker))
+                    (self._waiting and room and not (idle and min(self._idle) < taker))
                     or self.closed
                     or not wait
                     or turn not in (None, self.turns)
@@ -135,23 +134,11 @@ class Inbox(Generic[P]):
             self._idle.discard(taker)
             if self.closed:
                 return None
-            jobs = self._part(taker)[: None if self._takers == 1 else room]
-            for job in jobs:
-                self._waiting.remove(job)
+            count = len(self._waiting) if self._takers == 1 else min(-(-len(self._waiting) // self._takers), room)
+            jobs = [self._waiting.popleft() for _ in range(count)]
             if idle and self._waiting:
                 self._changed.notify_all()
             return jobs
-
-    def _part(self, taker: int) -> list[Job[P]]:
-        """What waits and is for `taker`, in order: a fair part of what is for all and, where it is the first, all that gathers."""
-        left, found = -(-sum(not job.gathers for job in self._waiting) // self._takers), list[Job[P]]()
-        for job in self._waiting:
-            if job.gathers and taker == 0:
-                found.append(job)
-            elif not job.gathers and left:
-                left -= 1
-                found.append(job)
-        return found
 
     def turned(self) -> None:
         """A taker has taken its turn: calls may be able to start that were not before."""

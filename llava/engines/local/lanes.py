@@ -2,10 +2,8 @@
 
 Cores that share an operation wait for each other at its end. Where that costs more than reading the weights once for each core, every core
 has a lane: a model thread with calls of its own, which reads, decodes and speaks for them alone. Lanes share one line of waiting calls, the
-weights and what is kept of images; each has its rows. A step of a small model takes hardly longer for many calls than for one: there calls
-that have little to read gather in the first lane, and the others are for new images and long texts. A lane that works while the others are
-idle has all cores, unless the model is so small that its operations are too short for that. Large models have one lane, and torch spreads
-each operation over the cores.
+weights and what is kept of images; each has its rows. A lane that works while the others are idle has all cores, unless the model is so
+small that its operations are too short for that. Large models have one lane, and torch spreads each operation over the cores.
 """
 
 from __future__ import annotations
@@ -36,10 +34,7 @@ def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int, mo
     longest = runner.slots.needed(1, loaded.context_len)  # any call must find room in any lane
     count = max(min(cores if most is None else most, max_batch, budget // longest), 1)
     runners = [runner] if count == 1 else [SlotRunner(shared, budget // count) for _ in range(count)]
-    places = [(max_batch + i) // count for i in range(count)]
-    if shared.small:
-        places[0] = max_batch  # for all calls that gather
-    return [Batcher(loaded, one, Scheduler(most_calls, chunk)) for one, most_calls in zip(runners, places, strict=True)]
+    return [Batcher(loaded, one, Scheduler((max_batch + i) // count, chunk)) for i, one in enumerate(runners)]
 
 
 def default_chunk(loaded: Loaded) -> int:

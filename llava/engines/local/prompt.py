@@ -39,11 +39,6 @@ class Prompt:
         """Length."""
         return len(self.ids)
 
-    @property
-    def text_tokens(self) -> int:
-        """Length without images."""
-        return len(self.ids) - sum(span.end - span.start for span in self.spans)
-
     def forget_images(self) -> None:
         """It is read: only its ids are of use."""
         self.pixels.clear()

@@ -34,7 +34,6 @@ _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale position
 _SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
 _SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core
 _LIGHT = 256 * 2**20  # bytes of weights whose way to the cores costs less, in each step, than what cores lose when they share operations
-_LITTLE = 128  # tokens
 Group = Sequence[tuple[Answer[Prompt], int]]
 
 
@@ -114,10 +113,6 @@ class SlotRunner:
     def prompt_tokens(self, prompt: Prompt) -> int:
         """Length, images included."""
         return prompt.tokens
-
-    def gathers(self, prompt: Prompt) -> bool:
-        """Whether the call is better off among all others than on a core of its own: in a small model, one that has little to read."""
-        return self.small and not prompt.pixels and prompt.text_tokens <= _LITTLE
 
     def start(self, answer: Answer[Prompt]) -> Admission:
         """Give the call a row, and in it what is known of its prompt. Raises `UserError` where the budget can never hold it."""

@@ -112,22 +112,6 @@ def test_several_takers_share_what_waits_as_far_as_they_have_room() -> None:
     assert inbox.take(9, wait=True) == waiting[4:]
 
 
-def test_jobs_that_gather_are_for_the_first_taker() -> None:
-    async def made() -> list[Job[None]]:
-        return [Job(CALL, None, 0.0, gathers=number % 2 == 0) for number in range(6)]
-
-    inbox: Inbox[None] = Inbox(8, 8, takers=2)
-    waiting = asyncio.run(made())
-    for job in waiting:
-        inbox.put(job)
-    assert inbox.take(9, wait=True, taker=1) == [waiting[1], waiting[3]]
-    assert inbox.take(3, wait=True, taker=0) == [waiting[0], waiting[2], waiting[4]]
-    assert inbox.take(9, wait=True, taker=0) == [waiting[5]]
-    inbox.put(waiting[0])
-    assert inbox.take(9, wait=False, taker=1) == []
-    assert inbox.take(9, wait=True, taker=0) == [waiting[0]]
-
-
 def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> None:
     inbox: Inbox[None] = Inbox(8, 8, takers=2)
     taken: list[list[Job[None]] | None] = []

@@ -12,19 +12,15 @@ from llava.engines import generate
 from llava.engines.local import LocalEngine
 from llava.engines.local.lanes import lanes_for
 from llava.model.loaded import Loaded
-from tests.engines.local.driving import BLUE, RED, add, before_pass, call, finish, outcome, over_slots
+from tests.engines.local.driving import BLUE, RED, add, call, finish, outcome, over_slots
 from tests.engines.local.gate import Gate, Threads, before_forward
 from tests.engines.local.gate import call as plain_call
 from tests.factories import image, until
 
 
 @pytest.mark.parametrize(("cores", "max_batch", "places"), [(1, 8, [8]), (2, 8, [4, 4]), (3, 8, [2, 3, 3]), (3, 2, [1, 1]), (2, 1, [1])])
-def test_every_core_has_a_lane_as_long_as_there_are_calls_for_it(
-    llava: Loaded, cores: int, max_batch: int, places: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_core_has_a_lane_as_long_as_there_are_calls_for_it(llava: Loaded, cores: int, max_batch: int, places: list[int]) -> None:
     torch.set_num_threads(cores)
-    assert [lane.scheduler.max_batch for lane in lanes_for(llava, max_batch, 256, 2**26)] == [max_batch, *places[1:]]  # a small model
-    monkeypatch.setattr("llava.engines.local.runner._SMALL", 1000)
     assert [lane.scheduler.max_batch for lane in lanes_for(llava, max_batch, 256, 2**26)] == places
 
 
@@ -135,7 +131,7 @@ def test_a_call_that_comes_while_one_lane_is_busy_is_answered_by_another(llava: 
         with before_forward(llava, lambda: gate() if not gate.steps else None):
             busy = asyncio.create_task(generate(engine, plain_call(max_tokens=3)))
             await until(lambda: gate.steps)
-            other = Call("answer", Chat.ask("the dog", [BLUE]), Sampling(max_tokens=3))
+            other = Call("answer", Chat.ask("the dog"), Sampling(max_tokens=3))
             assert (await generate(engine, other)).completion_tokens == 3
             assert not busy.done()
             gate.open()
@@ -143,46 +139,6 @@ def test_a_call_that_comes_while_one_lane_is_busy_is_answered_by_another(llava: 
         await engine.close()
 
     asyncio.run(main())
-
-
-def test_calls_of_a_small_model_gather_in_one_lane_unless_they_have_much_to_read(llava: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    (one,) = lanes_for(llava, 8, 256, 2**26, most=1)
-    runner = over_slots(one)
-    known, new = call(Chat.ask("where is the cat?", [RED]), 2), call(Chat.ask("where is the cat?", [BLUE]), 2)
-    long = call(Chat.ask("the dog sat on the mat " * 40), 2)
-    short = call(Chat.ask("the dog"), 2)
-    monkeypatch.setattr("llava.engines.local.runner._LITTLE", runner.prepare(known).text_tokens)
-
-    async def main() -> None:
-        add(one, known)
-        finish(one)
-
-    asyncio.run(main())
-    assert [runner.gathers(runner.prepare(each)) for each in (known, short, new, long)] == [True, True, False, False]
-    monkeypatch.setattr(runner, "small", False)
-    assert not runner.gathers(runner.prepare(known))
-
-
-def test_calls_that_gather_decode_together_while_another_lane_is_idle(llava: Loaded) -> None:
-    gate, rows = Gate(), list[int]()
-    questions = [Call("answer", Chat.ask(f"the cat {i}"), Sampling(max_tokens=4)) for i in range(5)]
-
-    async def main() -> None:
-        torch.set_num_threads(2)
-        engine = LocalEngine(llava)
-        counted = before_pass(llava, lambda embeddings, _: rows.append(len(embeddings)))
-        with before_forward(llava, lambda: gate() if not gate.steps else None):
-            first = asyncio.create_task(generate(engine, questions[0]))
-            await until(lambda: gate.steps)
-            others = [asyncio.create_task(generate(engine, one)) for one in questions[1:]]
-            await until(lambda: engine.stats().waiting == 4)
-            gate.open()
-            await asyncio.gather(first, *others)
-        counted.remove()
-        await engine.close()
-
-    asyncio.run(main())
-    assert max(rows.count(together) for together in (4, 5)) >= 2, rows  # steps of decoding
 
 
 def test_a_lane_computes_on_one_core_and_other_threads_keep_theirs(llava: Loaded) -> None:
