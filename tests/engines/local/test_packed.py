@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from llava.engines.local.packed import Packed, joined, packs
+from llava.engines.local.packed import Packed, _works, joined, packable, packs
 from llava.model.builder import load
 from llava.model.loaded import Loaded
 
@@ -49,3 +49,15 @@ def test_only_float32_on_a_cpu_with_room_for_the_copy_is_packed(llava: Loaded, t
     for free, fits in ((4 * copies, True), (4 * copies - 4, False)):
         monkeypatch.setattr("llava.engines.local.packed.free_bytes", lambda free=free: free)
         assert packs(llava) == fits
+
+
+def test_a_torch_without_the_product_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> torch.Tensor:
+        raise RuntimeError("not compiled with oneDNN")
+
+    monkeypatch.setattr("llava.engines.local.packed.multiplied", missing)
+    _works.cache_clear()
+    try:
+        assert not packable(torch.device("cpu"), torch.float32)
+    finally:
+        _works.cache_clear()
