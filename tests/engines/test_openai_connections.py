@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,19 @@ def test_closing_ends_a_call_that_waits_for_its_next_try(server: OpenAIServer) -
     assert len(server.requests) == 1
 
 
+async def closed_during_a_call(
+    server: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], come: asyncio.Event, **options: Any
+) -> None:
+    """An engine of that server is closed when its call has `come` so far, and the call ends with that."""
+    async with await asyncio.start_server(server, "127.0.0.1") as listening:
+        engine = connect(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", **options)
+        running = asyncio.create_task(generate(engine, QUESTION))
+        await come.wait()
+        await engine.close()
+        with pytest.raises(EngineClosed):
+            await asyncio.wait_for(running, 20)
+
+
 def test_closing_ends_a_call_that_waits_for_the_first_byte() -> None:
     async def main() -> None:
         asked = asyncio.Event()
@@ -86,13 +101,7 @@ def test_closing_ends_a_call_that_waits_for_the_first_byte() -> None:
             await reader.read()  # until the other end has gone
             writer.close()
 
-        async with await asyncio.start_server(silent, "127.0.0.1") as listening:
-            engine = connect(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", model="tiny")
-            running = asyncio.create_task(generate(engine, QUESTION))
-            await asked.wait()
-            await engine.close()
-            with pytest.raises(EngineClosed):
-                await asyncio.wait_for(running, 20)
+        await closed_during_a_call(silent, asked, model="tiny")
 
     asyncio.run(main())
 
@@ -109,13 +118,7 @@ def test_closing_ends_a_call_whose_refusal_is_being_explained() -> None:
                 await reader.read()
             writer.close()
 
-        async with await asyncio.start_server(refusing, "127.0.0.1") as listening:
-            engine = connect(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", model="none", retries=0)
-            running = asyncio.create_task(generate(engine, QUESTION))
-            await wondering.wait()
-            await engine.close()
-            with pytest.raises(EngineClosed):
-                await asyncio.wait_for(running, 20)
+        await closed_during_a_call(refusing, wondering, model="none", retries=0)
 
     asyncio.run(main())
 
