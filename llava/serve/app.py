@@ -15,7 +15,9 @@ import math
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -162,7 +164,7 @@ class _Protocol(Refusing):
             self.transport.abort()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn with a farewell before it stops to listen, and for which SIGTERM is an order and no failure (exit code 0)."""
 
     leave: Leave | None = None
@@ -178,9 +180,23 @@ class _Server(uvicorn.Server):
         """Say farewell, then drain: running answers get the grace, new connections are refused."""
         if self.leave is not None:
             await self._farewell(self.leave)
+        await self.accept_no_more()
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn would leave the application to be cancelled, and log that as a crash
             await self.lifespan.shutdown()
+
+    async def accept_no_more(self) -> None:
+        """Let nobody in from now on; whoever was let in is a connection afterwards.
+
+        asyncio knows a client a turn of the loop after it let it in. It drops without a word, its socket left open, the one whose listener
+        is closed between.
+        """
+        loop = asyncio.get_running_loop()
+        for listener in chain.from_iterable(each.sockets for each in self.servers):
+            with suppress(NotImplementedError):  # Windows' other loop
+                loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _farewell(self, leave: Leave) -> None:
         """Whatever becomes of it, the drain follows; who is told to stop at once does not wait for it."""
@@ -193,7 +209,7 @@ class _Server(uvicorn.Server):
             log.error("no good-bye was said: %s", type(failed).__name__)
 
 
-def server(app: ASGIApp, *, grace: float = GRACE, leave: Leave | None = None, **options: Any) -> uvicorn.Server:
+def server(app: ASGIApp, *, grace: float = GRACE, leave: Leave | None = None, **options: Any) -> Server:
     """uvicorn with settings that suit us; `leave` is called before it drains, `options` are uvicorn's."""
     settings: dict[str, Any] = {
         "access_log": False,  # it would print peers' addresses
@@ -207,7 +223,7 @@ def server(app: ASGIApp, *, grace: float = GRACE, leave: Leave | None = None, **
         "log_config": None,
         "timeout_graceful_shutdown": int(grace),
     }
-    built = _Server(uvicorn.Config(app, **{**settings, **options}))
+    built = Server(uvicorn.Config(app, **{**settings, **options}))
     built.leave = leave
     return built
 

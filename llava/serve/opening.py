@@ -46,12 +46,10 @@ def opened(listener: socket.socket, rules: Rules, caps: Caps | None = None, form
     """
 
     async def leave() -> None:
-        for each in runner.servers:
-            each.close()  # who connects from now on waits for the next server
-        quiet, end = 0, time.monotonic() + _PATIENCE
-        while quiet < 3 and time.monotonic() < end:  # more than once: between being accepted and being known lie a few turns of the loop
+        await runner.accept_no_more()  # who connects from now on waits for the next server
+        end = time.monotonic() + _PATIENCE
+        while runner.server_state.connections and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(_TICK)
-            quiet = 0 if runner.server_state.connections else quiet + 1
 
     runner = server(_not_yet(rules, caps, forms), grace=_PATIENCE, leave=leave)
     thread = threading.Thread(target=runner.run, args=([listener.dup()],), name="llava-opening", daemon=True)

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.responses import Response
@@ -52,6 +52,26 @@ def test_a_second_order_ends_a_farewell_that_hangs() -> None:
 
     asyncio.run(shut_down(leave, signal.SIGTERM, signal.SIGTERM))
     assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_client_that_comes_as_the_server_stops_is_not_left_waiting(turns: int) -> None:
+    async def main() -> None:
+        with listen("127.0.0.1", 0) as listener:
+            runner = server(new_app(Rules(Keys())), lifespan="off")
+            runner.config.load()
+            runner.lifespan = runner.config.lifespan_class(runner.config)
+            await runner.startup([listener])
+            with socket.create_connection(listener.getsockname()) as client:  # let in some turns of the loop later
+                client.setblocking(False)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await runner.shutdown([listener])
+                async with asyncio.timeout(5):
+                    assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+    with suppress(ConnectionResetError):  # it was not yet let in
+        asyncio.run(main())
 
 
 LARGE = 32 * 2**20  # bytes: more than the sockets' buffers
