@@ -17,7 +17,7 @@ import transformers
 from torch import nn
 
 from llava import __version__
-from llava.engines.local.packed import Packed, packable
+from llava.engines.local.packed import Kernel, fastest, joined
 
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/stat")
@@ -42,8 +42,8 @@ def measured_rates(device: torch.device, dtype: torch.dtype, seconds: float) -> 
     side, wide = (8192, 32768) if device.type == "cuda" else (1024, 8192)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     product = _best(lambda: torch.mm(a, b), device, seconds)
-    if packable(device, dtype):
-        packed = Packed(nn.Linear(side, side, bias=False))
+    if (kernel := fastest(device, dtype)) is not Kernel.TORCH:
+        packed = joined([nn.Linear(side, side, bias=False)], kernel)
         product = min(product, _best(lambda: packed(a), device, seconds))
     matrix = torch.ones(wide, wide, device=device, dtype=dtype)
     vector, other = matrix[0].clone(), torch.empty_like(matrix)

@@ -1,6 +1,6 @@
 """Attention of many positions of a prompt at once, for float32 on a CPU.
 
-There torch's own kernel multiplies with MKL, and oneDNN takes half of the time (see `packed`). Knows no call and no layer.
+There torch's own kernel multiplies with MKL, and where `packed` does not, oneDNN takes half of the time. Knows no call and no layer.
 """
 
 from __future__ import annotations

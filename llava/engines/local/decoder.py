@@ -15,18 +15,18 @@ from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from llava.engines.local.packed import joined, rows_near
+from llava.engines.local.packed import Kernel, joined, rows_near
 from llava.engines.local.windows import Window
 
 
 class Decoder:
-    """The layers of one language model, transformers' `decoder`. `pack` as in `packed`."""
+    """The layers of one language model, transformers' `decoder`. `kernel` as in `packed`."""
 
-    def __init__(self, decoder: Any, pack: bool) -> None:
+    def __init__(self, decoder: Any, kernel: Kernel) -> None:
         self._rotary = decoder.rotary_emb
         self._norm = Norm(decoder.norm)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(decoder.config._attn_implementation, eager_attention_forward)
-        self._layers = [_Layer(layer, attend, pack) for layer in decoder.layers]
+        self._layers = [_Layer(layer, attend, kernel) for layer in decoder.layers]
 
     def __call__(self, hidden: Tensor, window: Window, slots: Sequence[Tensor]) -> Tensor:
         """The last hidden states (N, width) of the window's last positions; `hidden` (T, width), the embeddings, is written over.
@@ -43,17 +43,17 @@ class Decoder:
 
 
 class _Layer:
-    def __init__(self, layer: Any, attend: Any, pack: bool) -> None:
+    def __init__(self, layer: Any, attend: Any, kernel: Kernel) -> None:
         self._attention, mlp = layer.self_attn, layer.mlp
         self._before_attention, self._before_mlp = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
         self._attend = attend
         self._kv_heads = self._attention.config.num_key_value_heads
-        self._qkv = joined([self._attention.q_proj, self._attention.k_proj, self._attention.v_proj], pack)
-        self._out = joined([self._attention.o_proj], pack)
-        self._gate_up = joined([mlp.gate_proj, mlp.up_proj], pack)
-        self._down = joined([mlp.down_proj], pack)
+        self._qkv = joined([self._attention.q_proj, self._attention.k_proj, self._attention.v_proj], kernel)
+        self._out = joined([self._attention.o_proj], kernel)
+        self._gate_up = joined([mlp.gate_proj, mlp.up_proj], kernel)
+        self._down = joined([mlp.down_proj], kernel)
         self._activate = mlp.act_fn
-        self._rows = rows_near(2 * mlp.up_proj.out_features, pack)  # that go through the MLP together
+        self._rows = rows_near(2 * mlp.up_proj.out_features, kernel)  # that go through the MLP together
 
     def __call__(self, hidden: Tensor, kv: Tensor, window: Window, turn: tuple[Tensor, Tensor], only: Tensor | None = None) -> Tensor:
         """`hidden` (T, width) behind the layer; with `only`, indices (N,), of these positions."""

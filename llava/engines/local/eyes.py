@@ -13,21 +13,21 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import eager_attention_forward
 
-from llava.engines.local.packed import joined, rows_near
+from llava.engines.local.packed import Kernel, joined, rows_near
 
 
 class Eyes:
-    """Those of `model`, a `LlavaModel` whose tower is CLIP's. `pack` as in `packed`."""
+    """Those of `model`, a `LlavaModel` whose tower is CLIP's. `kernel` as in `packed`."""
 
-    def __init__(self, model: Any, pack: bool) -> None:
+    def __init__(self, model: Any, kernel: Kernel) -> None:
         config, tower, projector = model.config, model.vision_tower, model.multi_modal_projector
         wanted, states = config.vision_feature_layer, len(tower.encoder.layers) + 1  # the embeddings, and what each layer gives
         self._wanted = [layer % states for layer in ([wanted] if isinstance(wanted, int) else wanted)]
         self._first = int(config.vision_feature_select_strategy == "default")  # without the position of the class
         self._embeddings, self._norm = tower.embeddings, tower.pre_layrnorm
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(tower.config._attn_implementation, eager_attention_forward)
-        self.layers = [_Layer(layer, attend, pack) for layer in tower.encoder.layers[: max(self._wanted)]]
-        self._inwards, self._outwards = joined([projector.linear_1], pack), joined([projector.linear_2], pack)
+        self.layers = [_Layer(layer, attend, kernel) for layer in tower.encoder.layers[: max(self._wanted)]]
+        self._inwards, self._outwards = joined([projector.linear_1], kernel), joined([projector.linear_2], kernel)
         self._activate = projector.act
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -44,15 +44,15 @@ class Eyes:
 
 
 class _Layer:
-    def __init__(self, layer: Any, attend: Any, pack: bool) -> None:
+    def __init__(self, layer: Any, attend: Any, kernel: Kernel) -> None:
         self._attention, mlp = layer.self_attn, layer.mlp
         self._before_attention, self._before_mlp = layer.layer_norm1, layer.layer_norm2
         self._attend = attend
-        self._qkv = joined([self._attention.q_proj, self._attention.k_proj, self._attention.v_proj], pack)
-        self._out = joined([self._attention.out_proj], pack)
-        self._wide, self._narrow = joined([mlp.fc1], pack), joined([mlp.fc2], pack)
+        self._qkv = joined([self._attention.q_proj, self._attention.k_proj, self._attention.v_proj], kernel)
+        self._out = joined([self._attention.out_proj], kernel)
+        self._wide, self._narrow = joined([mlp.fc1], kernel), joined([mlp.fc2], kernel)
         self._activate = mlp.activation_fn
-        self._rows = rows_near(mlp.fc1.out_features, pack)  # that go through the MLP together
+        self._rows = rows_near(mlp.fc1.out_features, kernel)  # that go through the MLP together
 
     def __call__(self, hidden: Tensor) -> None:
         """Takes `hidden` (N, positions, width) one layer further, in its place."""

@@ -1,16 +1,17 @@
-"""Linear layers with weights in the layout of oneDNN, for float32 on a CPU.
+"""Linear layers over copies of their weights, in the layout that the processor multiplies fastest, for float32 on a CPU.
 
-There torch multiplies matrices with MKL, which arranges the weights anew in every call and, on processors of other makers, leaves half
-of their vector units idle. oneDNN, which torch brings along, does the same sums in about half the time, over a copy of the weights that
-was arranged once. Where few rows meet a small matrix, finding its kernel takes oneDNN longer than the sums: there a transposed copy is
-multiplied as it is. Knows no model's shape and no KV.
+torch multiplies matrices with MKL there, and arranges the weights anew in every call. On Intel's processors a transposed copy spares it
+most of that. On those of other makers MKL leaves half of their vector units idle, and oneDNN, which torch brings along, does the same
+sums in about half the time, over a copy that was arranged once; where few rows meet a small matrix, finding its kernel takes oneDNN
+longer than the sums, and there a transposed copy is multiplied, too. Knows no model's shape and no KV.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from functools import cache
+from enum import Enum, auto
+from functools import cache, partial
 from typing import cast
 
 import torch
@@ -24,30 +25,35 @@ from llava.model.loaded import Loaded
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _BLOCK = _SIZES[-1]
 _FEW = 16  # rows for which the transposed copy is faster
-_SMALL = 2 * 2**20  # bytes of weights that have one
+_SMALL = 2 * 2**20  # bytes of weights that oneDNN has a transposed copy of
 _NEAR = 2**20  # bytes between two linear layers that stay close to a core, and for which memory need not be asked of the system
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 
 Linear = Callable[[Tensor], Tensor]  # (..., inputs) -> (..., outputs)
 
 
-class Packed:
-    """What `linears` give, side by side, from one multiplication."""
+class Kernel(Enum):
+    """What multiplies a model's matrices."""
 
-    def __init__(self, *linears: nn.Linear) -> None:
-        weight = torch.cat([linear.weight.detach() for linear in linears])
-        biases = [linear.bias for linear in linears if linear.bias is not None]
+    TORCH = auto()  # the layers as they are
+    MKL = auto()  # torch's own, over transposed copies
+    ONEDNN = auto()
+
+
+class Packed:
+    """A linear layer on oneDNN: `weight` (outputs, inputs), `bias` (outputs,)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._width = len(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-        self._transposed = weight.t().contiguous() if weight.nbytes <= _SMALL else None
-        self._bias = torch.cat([bias.detach() for bias in biases]) if biases else None
+        self._transposed = _transposed(weight) if weight.nbytes <= _SMALL else None
+        self._bias = bias
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(..., outputs) of rows (..., inputs)."""
         flat = rows.reshape(-1, rows.shape[-1])
         if self._transposed is not None and len(flat) <= _FEW:
-            few = flat @ self._transposed if self._bias is None else torch.addmm(self._bias, flat, self._transposed)
-            return few.view(*rows.shape[:-1], self._width)
+            return F.linear(rows, self._transposed, self._bias)
         if len(flat) <= _BLOCK:
             return self._multiplied(flat).view(*rows.shape[:-1], self._width)
         found = flat.new_empty(len(flat), self._width)
@@ -67,43 +73,62 @@ def multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return product
 
 
-def packable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether weights can be packed there."""
-    return device.type == "cpu" and dtype == torch.float32 and _works()
+def fastest(device: torch.device, dtype: torch.dtype) -> Kernel:
+    """What multiplies fastest there."""
+    if device.type != "cpu" or dtype != torch.float32:
+        return Kernel.TORCH
+    if _is_intels() and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return Kernel.MKL
+    return Kernel.ONEDNN if _works() else Kernel.TORCH
 
 
-def rows_near(width: int, pack: bool) -> int:
-    """Rows that go together through a pair of linear layers with `width` numbers between them: few of packed ones, else all."""
-    return min(max(_NEAR // (4 * width), 128), _BLOCK) if pack else torch.iinfo(torch.int64).max
-
-
-def packs(loaded: Loaded) -> bool:
-    """Whether the model's linear layers gain by it, and memory holds the copy."""
-    if not packable(loaded.device, loaded.dtype):
-        return False
+def kernel_for(loaded: Loaded) -> Kernel:
+    """The fastest for the model of those for whose copies there is memory."""
+    kernel = fastest(loaded.device, loaded.dtype)
     sizes = [module.weight.nbytes for module in loaded.model.modules() if _plain(module)]
-    copied: int = sum(size if size > _SMALL else 2 * size for size in sizes)
-    return copied <= _SHARE * free_bytes()
+    copied: int = sum(2 * size if kernel is Kernel.ONEDNN and size <= _SMALL else size for size in sizes)
+    return kernel if kernel is Kernel.TORCH or copied <= _SHARE * free_bytes() else Kernel.TORCH
 
 
-def joined(linears: Iterable[nn.Module], pack: bool) -> Linear:
-    """What `linears` give of the same input, side by side."""
+def rows_near(width: int, kernel: Kernel) -> int:
+    """Rows that go together through a pair of linear layers with `width` numbers between them: few over copies, else all."""
+    return torch.iinfo(torch.int64).max if kernel is Kernel.TORCH else min(max(_NEAR // (4 * width), 128), _BLOCK)
+
+
+def joined(linears: Iterable[nn.Module], kernel: Kernel) -> Linear:
+    """What `linears` give of the same input, side by side; over copies from one multiplication."""
     parts = list(linears)
-    if pack and all(map(_plain, parts)) and len({part.bias is None for part in parts}) == 1:
-        return Packed(*cast("list[nn.Linear]", parts))
-    return parts[0] if len(parts) == 1 else lambda rows: torch.cat([part(rows) for part in parts], -1)
+    if kernel is Kernel.TORCH or not all(map(_plain, parts)) or len({part.bias is None for part in parts}) > 1:
+        return parts[0] if len(parts) == 1 else lambda rows: torch.cat([part(rows) for part in parts], -1)
+    plain = cast("list[nn.Linear]", parts)
+    weight = torch.cat([part.weight.detach() for part in plain])
+    biases = [part.bias.detach() for part in plain if part.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    return partial(F.linear, weight=_transposed(weight), bias=bias) if kernel is Kernel.MKL else Packed(weight, bias)
 
 
 def _plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
+def _transposed(weight: Tensor) -> Tensor:
+    """The same weight (outputs, inputs), all numbers of one input side by side."""
+    return weight.t().contiguous().t()
+
+
+@cache
+def _is_intels() -> bool:
+    """Whether the processor is one of which MKL uses all that there is; an older torch does not tell."""
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return str(known.get("cpu_name")).startswith("Intel")
+
+
 @cache
 def _works() -> bool:
-    """Whether this torch has the two operations, and they do what a linear layer does."""
+    """Whether this torch has oneDNN's two operations, and they do what a linear layer does."""
     linear = nn.Linear(24, 40)
     rows = torch.linspace(-1, 1, (_FEW + 1) * 24).view(-1, 24)  # fewer go another way
     try:
-        return torch.allclose(Packed(linear)(rows), linear(rows), atol=1e-5)
+        return torch.allclose(joined([linear], Kernel.ONEDNN)(rows), linear(rows), atol=1e-5)
     except (AttributeError, RuntimeError):  # built without oneDNN, or another torch
         return False

@@ -18,7 +18,7 @@ from llava.engines.local.answer import Answer
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats, enough, is_out_of_memory
-from llava.engines.local.packed import Linear, joined, packs
+from llava.engines.local.packed import Kernel, Linear, joined, kernel_for
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt, Prompts
@@ -55,7 +55,7 @@ def fits(loaded: Loaded) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all lanes of a model share. `pack` as in `packed`. `small`: its operations are too short for cores to share; `light`: cores
+    """What all lanes of a model share. `kernel` as in `packed`. `small`: its operations are too short for cores to share; `light`: cores
     that have calls of their own do more than cores that share them."""
 
     loaded: Loaded
@@ -66,21 +66,21 @@ class Shared:
     pixels: Pixels
     prefixes: Prefixes
     vision: Vision
-    pack: bool
+    kernel: Kernel
     small: bool
     light: bool
 
     @classmethod
     def of(cls, loaded: Loaded, budget: int) -> Shared:
         """`budget`: bytes of KV, of all rows and prefixes together."""
-        model, pack = loaded.model, packs(loaded)
-        layers, head = model.get_decoder(), joined([model.get_output_embeddings()], pack)
+        model, kernel = loaded.model, kernel_for(loaded)
+        layers, head = model.get_decoder(), joined([model.get_output_embeddings()], kernel)
         pixels, prefixes = Pixels(loaded), Prefixes(budget)
-        vision = Vision(loaded, pixels, prefixes, pack)
+        vision = Vision(loaded, pixels, prefixes, kernel)
         size = sum(weight.nbytes for weight in layers.parameters())
         small, light = (loaded.device.type == "cpu" and size <= most for most in (_SMALL, _LIGHT))
-        embed, decoder = model.get_input_embeddings(), Decoder(layers, pack)
-        return cls(loaded, embed, decoder, head, Prompts(loaded), pixels, prefixes, vision, pack, small, light)
+        embed, decoder = model.get_input_embeddings(), Decoder(layers, kernel)
+        return cls(loaded, embed, decoder, head, Prompts(loaded), pixels, prefixes, vision, kernel, small, light)
 
 
 class SlotRunner:
@@ -95,7 +95,7 @@ class SlotRunner:
         self._embed = shared.embed
         self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
         self._causal = text._attn_implementation == "sdpa"
-        self._pack = shared.pack and self._causal
+        self._onednn = shared.kernel is Kernel.ONEDNN and self._causal
         self.small = shared.small
         self.prefixes = shared.prefixes
         self.vision = shared.vision
@@ -187,7 +187,7 @@ class SlotRunner:
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
         hidden = self._embedded(group)
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
-        logits = self._logits(hidden, Chunks(rows, starts, counts, hidden, causal=self._causal, pack=self._pack))
+        logits = self._logits(hidden, Chunks(rows, starts, counts, hidden, causal=self._causal, onednn=self._onednn))
         for answer, count in group:
             answer.filled += count
         numbers = logits.amax(-1).isfinite().tolist()

@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Image
 from llava.engines.local.eyes import Eyes
+from llava.engines.local.packed import Kernel
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt
@@ -22,11 +23,11 @@ _TOGETHER = 4  # images a pass: more take memory and save nothing
 
 
 class Vision:
-    """The eyes of one LLaVA model. `pack` as in `packed`."""
+    """The eyes of one LLaVA model. `kernel` as in `packed`."""
 
-    def __init__(self, loaded: Loaded, pixels: Pixels, prefixes: Prefixes, pack: bool) -> None:
+    def __init__(self, loaded: Loaded, pixels: Pixels, prefixes: Prefixes, kernel: Kernel) -> None:
         self._loaded = loaded
-        self.eyes = Eyes(loaded.model.model, pack) if isinstance(loaded.model, LlavaForConditionalGeneration) else None
+        self.eyes = Eyes(loaded.model.model, kernel) if isinstance(loaded.model, LlavaForConditionalGeneration) else None
         self._pixels = pixels
         self._prefixes = prefixes
 

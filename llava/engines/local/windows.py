@@ -33,16 +33,16 @@ class Window(Protocol):
 
 
 class Chunks:
-    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`. With `pack`, long ones see by `attention`."""
+    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`. With `onednn`, long ones see by `attention`."""
 
     def __init__(
-        self, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, causal: bool, pack: bool = False
+        self, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, causal: bool, onednn: bool = False
     ) -> None:
         self._rows = list(zip(rows, starts, counts, strict=True))
         self._counts = list(counts)
         self.positions = torch.cat([torch.arange(start, start + count, device=like.device) for _, start, count in self._rows])
         self.last = torch.tensor(counts, device=like.device).cumsum(0) - 1
-        self._seen = [Seen(start, count) if pack and pays(start, count) else None for _, start, count in self._rows]
+        self._seen = [Seen(start, count) if onednn and pays(start, count) else None for _, start, count in self._rows]
         # From the beginning on, torch's own causal kernel is faster than any mask.
         self._masks = [
             None if seen or (causal and start == 0) else mask(part[None, None], start + count, like.dtype)

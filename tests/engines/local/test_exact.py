@@ -3,6 +3,7 @@
 import asyncio
 import math
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from llava.engines.local.answer import Answer
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.lanes import lanes_for
+from llava.engines.local.packed import Kernel
 from llava.engines.local.prompt import Prompt
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import CHATS, FAMILIES, add, batcher, call, generated, logprobs, of_family, over_slots
@@ -59,16 +61,17 @@ def expected(request: pytest.FixtureRequest, llava: Loaded) -> Expected:
 @settings(max_examples=75)
 @given(
     arrivals=ARRIVALS,
-    max_batch=st.sampled_from([1, 2, 3, 8]),
-    chunk=st.sampled_from([7, 40, 512]),
+    limits=st.tuples(st.sampled_from([1, 2, 3, 8]), st.sampled_from([7, 40, 512])),  # calls that run, prompt positions in a step
     rows=st.sampled_from([3, 5, 1000]),  # how many of the longest calls the KV budget holds
     most=st.sampled_from([1, 3]),  # lanes, as far as the budget holds their rows
+    kernel=st.sampled_from(Kernel),
 )
 def test_random_schedules_give_the_tokens_of_generate(
-    expected: Expected, arrivals: list[Arrival], max_batch: int, chunk: int, rows: int, most: int
+    expected: Expected, arrivals: list[Arrival], limits: tuple[int, int], rows: int, most: int, kernel: Kernel
 ) -> None:
     budget = rows * 256 * over_slots(batcher(expected.loaded)).slots.position_bytes
-    lanes = lanes_for(expected.loaded, max_batch, chunk, budget, most)
+    with patch("llava.engines.local.runner.kernel_for", return_value=kernel):
+        lanes = lanes_for(expected.loaded, *limits, budget, most)
     for arrival, answer in asyncio.run(schedule(lanes, arrivals)):
         wanted = expected.tokens[arrival.chat][: arrival.max_tokens]
         if answer.job.cancelled and answer.reply is None:

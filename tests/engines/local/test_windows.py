@@ -52,15 +52,15 @@ def test_a_step_writes_one_position_a_row_and_each_sees_its_own_row_up_to_there(
     check(Step(torch.tensor([3, 6]), 7, torch.float32), slots(3, 6, 2), [(0, 3), (1, 6)])
 
 
-@pytest.mark.parametrize(("causal", "pack"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize(("causal", "onednn"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("rows", [[0, 1], [1], [2, 0], [2, 1, 0]])
 def test_chunks_go_on_where_their_rows_end_and_see_nothing_that_comes_later(
-    rows: list[int], causal: bool, pack: bool, monkeypatch: pytest.MonkeyPatch
+    rows: list[int], causal: bool, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llava.engines.local.windows.pays", lambda _, count: count > 1)
     filled = [3, 6, 0]
     starts, counts = [filled[row] for row in rows], [4, 1, 3][: len(rows)]
-    window = Chunks(rows, starts, counts, torch.empty(0), causal=causal, pack=pack)
+    window = Chunks(rows, starts, counts, torch.empty(0), causal=causal, onednn=onednn)
     places = [(row, start + i) for row, start, count in zip(rows, starts, counts, strict=True) for i in range(count)]
     check(window, slots(*filled), places)
     assert [places[i] for i in window.last.tolist()] == [(row, start + n - 1) for row, start, n in zip(rows, starts, counts, strict=True)]
