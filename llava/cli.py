@@ -110,6 +110,10 @@ def concluded(work: Callable[[], int]) -> int:
         else:
             print(f"llava: {' '.join(str(error).split()) or 'interrupted.'}", file=sys.stderr)
         return next(code for kind, code in EXITS.items() if isinstance(error, kind))
+    finally:
+        # An interrupt that ended a code of text (dataclasses and torch make such) is remembered by Python until the next one, and
+        # `python -m` would die of the signal instead of giving our exit code.
+        exec("")  # noqa: S102
     return code
 
 

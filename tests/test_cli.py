@@ -241,6 +241,13 @@ def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
     assert (child.returncode, err) == (130, "llava: interrupted.\n")
 
 
+def test_ctrl_c_within_code_that_was_made_from_a_text_has_the_same_exit_code(tmp_path: Path) -> None:
+    code = "import sys\nfrom llava import cli\nsys.exit(cli.concluded(lambda: exec('raise KeyboardInterrupt')))"
+    (tmp_path / "program.py").write_text(code)
+    done = llava(module="program", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stderr) == (130, "llava: interrupted.\n")
+
+
 EXITS = [
     (UserError("x"), 2),
     (ImageError("x"), 2),
