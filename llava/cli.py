@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from llava import __version__
 from llava.errors import LlavaError, UserError, unknown
+from llava.interrupts import heeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def _dispatch(words: list[str], prog: str) -> int:
 def _run(command: str, words: Sequence[str], prog: str) -> int:
     row = COMMANDS[command]
     try:
-        module = importlib.import_module(row.module)
+        with heeded():
+            module = importlib.import_module(row.module)
         parser = Parser(prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         module.arguments(parser)
         code: int = module.run(parser.parse_args(words))

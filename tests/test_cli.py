@@ -248,6 +248,14 @@ def test_ctrl_c_within_code_that_was_made_from_a_text_has_the_same_exit_code(tmp
     assert (done.returncode, done.stderr) == (130, "llava: interrupted.\n")
 
 
+def test_ctrl_c_that_an_import_swallows_ends_the_command_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swallowed = "import contextlib, signal\nwith contextlib.suppress(BaseException):\n    signal.raise_signal(signal.SIGINT)\n"
+    (tmp_path / "a_command_of_a_test.py").write_text(swallowed + "def arguments(_): pass\ndef run(_): return 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "a-command", cli.Command("a_command_of_a_test", ""))
+    assert cli.main(["a-command"]) == 130
+
+
 EXITS = [
     (UserError("x"), 2),
     (ImageError("x"), 2),

@@ -15,6 +15,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     "errors": (set(), set()),
     "paths": (set(), set()),
+    "interrupts": (set(), set()),
     "constants": (set(), set()),
     "utils": (set(), set()),
     "image": ({"errors"}, {"PIL"}),
@@ -26,7 +27,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "deadlines": ({"errors"}, set()),
     # What the processes of a cluster share, whichever end they are.
     "cluster": ({"chat", "image", "errors", "deadlines", "conversation", "recent"}, {"httpx2"}),
-    "engines": ({"chat", "image", "errors", "deadlines", "paths"}, set()),
+    "engines": ({"chat", "image", "errors", "deadlines", "interrupts", "paths"}, set()),
     "engines.openai": ({"chat", "image", "errors", "engines", "recent"}, {"httpx2"}),
     "engines.controller": ({"chat", "image", "errors", "deadlines", "engines", "conversation", "cluster", "model.templates"}, {"httpx2"}),
     "engines.local": (
@@ -69,7 +70,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     # A client of every kind of process and part of none: it runs where no server is installed, and so must not import `serve`.
     "doctor": ({"chat", "image", "errors", "constants", "deadlines", "engines", "cluster", "model.templates"}, {"httpx2"}),
     "doctor.__main__": ({"doctor", "cluster", "ecso", "errors", "cli"}, set()),
-    "cli": ({"ecso", "errors", "chat", "paths"}, set()),
+    "cli": ({"ecso", "errors", "chat", "interrupts", "paths"}, set()),
 }
 
 # These parts stay importable without any third party at all, and quickly.

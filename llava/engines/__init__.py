@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import cast
 
 from llava.engines.base import Engine, generate
-from llava.engines.interrupts import heeded
 from llava.engines.scripted import ScriptedEngine
 from llava.errors import UserError, unknown
+from llava.interrupts import heeded
 from llava.paths import MINI
 
 __all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_scripted", "is_server", "known"]

@@ -1,4 +1,4 @@
-"""Ctrl-C while a model is loaded. Knows no engine."""
+"""Ctrl-C while something is imported or a model is loaded. Knows neither."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llava.engines.interrupts import heeded
+from llava.interrupts import heeded
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 
