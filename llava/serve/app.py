@@ -171,8 +171,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; at once when told a second time."""
-        if sig == signal.SIGINT:
-            super().handle_exit(sig, frame)  # it raises KeyboardInterrupt in the end
+        if sig == signal.SIGINT and sig not in self._captured_signals:
+            super().handle_exit(sig, frame)  # it is raised anew in the end: once, for a second one would break asyncio's way out
         else:
             self.force_exit, self.should_exit = self.should_exit, True
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -161,6 +161,23 @@ def test_a_worker_that_is_told_to_stop_finishes_its_answer(tmp_path: Path) -> No
         assert worker.wait(20) == 0
         with pytest.raises(httpx2.ConnectError):
             httpx2.post(f"{url}/worker_get_status")
+
+
+def test_a_second_ctrl_c_ends_a_worker_at_once_and_without_a_traceback(tmp_path: Path) -> None:
+    port = free_port()
+    url, script = f"http://localhost:{port}", "scripted:" + "word " * 500
+    words = ["--port", str(port), "--no-register", "--engine", script, "--engine-option", "delay=0.2"]
+    with program("llava.serve.model_worker", *words, log=tmp_path / "log") as worker:
+        until_answers(f"{url}/worker_get_status", {"model_names": ["scripted"], "speed": 1, "queue_length": 0}, worker)
+        with httpx2.stream("POST", f"{url}/worker_generate_stream", json={"prompt": "x"}) as answer:
+            next(answer.iter_bytes())
+            worker.send_signal(signal.SIGINT)
+            with suppress(httpx2.TransportError):  # until it drains
+                while True:
+                    httpx2.get(f"{url}/health")
+            worker.send_signal(signal.SIGINT)
+            assert worker.wait(10) == 130
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "llava: interrupted."
 
 
 def test_a_taken_port_is_a_sentence() -> None:
