@@ -245,16 +245,17 @@ async def until_told(runner: uvicorn.Server, listener: socket.socket) -> None:
         raise
 
 
-async def until_failure(serving: Awaitable[None], failures: Iterable[Awaitable[LlavaError]]) -> None:
-    """Serve until that ends; when one of `failures` comes before, stop serving and raise the error that it gives."""
+async def until_failure(serving: Awaitable[None], failures: Iterable[Awaitable[LlavaError | None]]) -> None:
+    """Serve until that ends; when one of `failures` comes before, stop serving and raise the error that it gives, if it gives one."""
     front = asyncio.ensure_future(serving)
     watched = {asyncio.ensure_future(failure) for failure in failures}
     try:
         await asyncio.wait({front, *watched}, return_when=asyncio.FIRST_COMPLETED)
-        for ended in watched:
-            if ended.done():
-                raise ended.result()
-        await front
+        ended = [each.result() for each in watched if each.done()]
+        for error in filter(None, ended):
+            raise error
+        if not ended:
+            await front
     finally:
         for task in (front, *watched):
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from llava.cli import EXITS
 from llava.errors import EngineError, LlavaError, UserError
 from llava.serve.app import GRACE
+
+log = logging.getLogger(__name__)
 
 _SPARE = 5.0  # seconds beyond the grace that a process has to end before it is killed
 
@@ -29,9 +32,13 @@ class Child:
         )
         return cls(name, process)
 
-    async def failed(self) -> LlavaError:
-        """Wait for its end, which nobody asked for; gives the error that tells of it, a user's mistake where it was one."""
+    async def failed(self) -> LlavaError | None:
+        """Wait for its end, which we did not ask for; gives the error that tells of it, a user's mistake where it was one. None: somebody
+        else told it to stop, as who stops a service tells all of its processes, and it did."""
         code = await self._process.wait()
+        if code == 0:
+            log.info("the %s was told to stop", self.name)
+            return None
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         kind = UserError if code == EXITS[UserError] else EngineError
         return kind(f"The {self.name} {how}; what it said stands above.")

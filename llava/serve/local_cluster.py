@@ -44,7 +44,7 @@ def cluster_secret() -> Iterator[None]:
 
 async def serve_before(worker: Sequence[str], serving: Callable[[str], Awaitable[None]]) -> None:
     """Start a controller and a worker (with these words), and `serving(controller's host:port)`; when one of the three ends, so do the
-    others. Raises the error that tells of a child's end."""
+    others. Raises the error that tells of a child's end, unless that was told to stop."""
     async with _children(worker) as (address, children):
         await until_failure(serving(address), [child.failed() for child in children])
 

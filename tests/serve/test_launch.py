@@ -70,6 +70,16 @@ def test_when_one_process_dies_all_end_and_it_is_said_which(name: str, tmp_path:
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("name", ["controller", "worker"])
+def test_when_one_process_is_told_to_stop_all_end_in_order(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving(log, free_port()) as (running, children):
+        next(child for child in children if name in child.cmdline()).terminate()
+        assert ended(running) == 0
+    assert f"{name} was told to stop\n" in log.read_text()
+    assert "llava: " not in log.read_text()
+
+
 def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     with serving(tmp_path / "log", free_port()) as (running, _):
         running.kill()
