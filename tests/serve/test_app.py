@@ -54,6 +54,19 @@ def test_a_second_order_ends_a_farewell_that_hangs() -> None:
     assert ended == ["cancelled"]
 
 
+def test_a_server_that_is_told_to_stop_as_it_starts_says_farewell_and_lets_its_listener_go() -> None:
+    left: list[bool] = []
+
+    async def leave() -> None:
+        left.append(True)
+
+    with listen("127.0.0.1", 0) as listener:
+        runner = server(new_app(Rules(Keys())), leave=leave)
+        runner.should_exit = True  # uvicorn before 0.41 went away then, and left everything open
+        asyncio.run(runner.serve([listener]))
+        assert (listener.fileno(), left) == (-1, [True])
+
+
 @pytest.mark.parametrize("turns", range(6))
 def test_a_client_that_comes_as_the_server_stops_is_not_left_waiting(turns: int) -> None:
     async def main() -> None:
