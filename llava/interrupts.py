@@ -16,26 +16,30 @@ def heeded() -> Iterator[None]:
     """Ctrl-C during the block ends it with `KeyboardInterrupt`, at its end at the latest.
 
     Compiled modules that import others, as torch imports numpy, swallow every exception of that import, and lazy imports make another
-    one of it: an interrupt that falls into those moments would be lost. One that falls into the machinery of imports itself waits until
-    that is left: it would leave a lock taken, for which other threads would then wait for ever. Where somebody else handles the signal,
-    nothing is changed.
+    one of it: an interrupt that falls into those moments would be lost. One that falls into the beginning of a compiled module waits until
+    that has begun: seconds may go there, all of them before the first line of Python in which the signal can be noticed. One that falls
+    into the machinery of imports itself waits until that is left: it would leave a lock taken, for which other threads would then wait for
+    ever. Where somebody else handles the signal, nothing is changed.
     """
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not ours:
         yield
         return
-    came = False
+    came, beginning = False, None
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        if _is_delicate(frame):
+        nonlocal came, beginning
+        came, beginning = True, _beginning(frame)
+        if beginning is not None or _is_delicate(frame):
             sys.setprofile(wait)
         else:
             signal.default_int_handler(number, frame)
 
-    def wait(frame: FrameType, _event: str, _about: object) -> None:
-        if not _is_delicate(frame):
+    def wait(frame: FrameType, event: str, _about: object) -> None:
+        nonlocal beginning
+        if beginning is not None:
+            beginning = None if frame is beginning and event == "return" else beginning
+        elif not _is_delicate(frame):
             sys.setprofile(None)
             raise KeyboardInterrupt
 
@@ -52,6 +56,16 @@ def heeded() -> Iterator[None]:
             sys.setprofile(None)
     if came:
         raise KeyboardInterrupt
+
+
+def _beginning(frame: FrameType | None) -> FrameType | None:
+    """The outermost frame that waits for a compiled module to begin, if there is one."""
+    found = None
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):
+            found = frame
+        frame = frame.f_back
+    return found
 
 
 def _is_delicate(frame: FrameType | None) -> bool:

@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,27 @@ def interrupted(then: type[BaseException] | None) -> None:
 def test_an_interrupt_that_an_import_swallows_or_renames_ends_the_loading_all_the_same(then: type[BaseException] | None) -> None:
     with pytest.raises(KeyboardInterrupt), heeded():
         interrupted(then)
+
+
+def test_an_interrupt_while_a_compiled_module_begins_ends_the_loading_as_soon_as_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    def begin(_: ModuleSpec) -> None:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+            steps.append("begun")
+
+    def load() -> None:
+        loader = ExtensionFileLoader("compiled", "compiled.so")
+        with heeded():
+            loader.create_module(ModuleSpec("compiled", loader))
+            steps.append("went on")
+
+    monkeypatch.setattr(_imp, "create_dynamic", begin)
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    assert steps == ["begun"]
+    assert sys.getprofile() is None
 
 
 def test_an_interrupt_within_the_machinery_of_imports_ends_the_loading_and_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> None:
