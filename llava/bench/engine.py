@@ -14,7 +14,7 @@ from pathlib import Path
 from llava.bench import pictures, report
 from llava.bench.floor import Size
 from llava.bench.flows import PATHS, Flow, flows
-from llava.bench.machine import Others, Rates, describe, measured_rates, now, said
+from llava.bench.machine import Others, Rates, apart, describe, measured_rates, now, said
 from llava.bench.mini import Mini, mini
 from llava.bench.options import check_least, check_names
 from llava.bench.probes import Check, Decode, check_on_cached_prefix, decode_rates
@@ -87,7 +87,7 @@ def run(plan: Plan, say: Say, keep: Callable[[Result], object] = lambda _: None)
     with plan.made(say) as (loaded, _):
         say("measuring the machine's own speed")
         others = Others()
-        rates = measured_rates(loaded.device, loaded.dtype, plan.rate_seconds)
+        rates = apart(lambda: measured_rates(loaded.device, loaded.dtype, plan.rate_seconds))
         size = Size.of(loaded)
         result = Result(plan, describe(loaded.device, loaded.dtype), rates, size)
         setup = Setup(loaded, size, rates, plan.tokens, plan.samples)

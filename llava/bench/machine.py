@@ -7,10 +7,12 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import torch
 import transformers
@@ -18,6 +20,8 @@ from torch import nn
 
 from llava import __version__
 from llava.engines.local.packed import Kernel, fastest, joined
+
+T = TypeVar("T")
 
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/stat")
@@ -63,6 +67,13 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
         best = min(best, now - begin)
         if now > end:
             return best
+
+
+def apart(work: Callable[[], T]) -> T:
+    """What `work` gives, on a thread of its own: the helpers that torch makes for a thread end with it. While they wait for another one,
+    nobody else's operations are shared at full speed (see `llava.engines.local.cores`)."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> dict[str, object]:

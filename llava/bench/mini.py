@@ -11,6 +11,7 @@ from llava.bench.plain import same
 from llava.bench.setup import opened, warmed
 from llava.bench.watched import Watched
 from llava.ecso import ECSO, PAPER, Method
+from llava.engines.local import cores
 from llava.model.builder import load
 from llava.paths import MINI
 
@@ -32,7 +33,8 @@ def mini(rows: int, folder: Path | None, seed: int) -> Mini:
     """One round over `rows` questions about pictures of their own; `map` chooses how many are in flight. `folder` holds pictures to vary,
     besides drawn ones."""
     chats = pictures.mixed(rows, folder, seed)
-    loaded = load(str(MINI), device="cpu", dtype="float32")
+    with cores.one():
+        loaded = load(str(MINI), device="cpu", dtype="float32")
     plain = warmed(loaded)
     slow = [plain.flow(Method("ecso", PAPER), chat, None) for chat in chats]
     with opened(loaded) as engine, ECSO(watched := Watched(engine)) as guard:

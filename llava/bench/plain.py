@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from llava.bench.machine import apart
 from llava.chat import Call, Chat, Reply
 from llava.ecso import Method
 from llava.ecso.steps import Outcome
@@ -62,7 +63,7 @@ class Plain:
     def answer(self, call: Call) -> Said:
         """One greedy `generate`."""
         if call not in self.said:
-            self.said[call] = self._generate(call)
+            self.said[call] = apart(lambda: self._generate(call))
         return self.said[call]
 
     @torch.inference_mode()
@@ -105,10 +106,13 @@ class Plain:
             outcome: Outcome = end.value
             return done, outcome
 
-    @torch.inference_mode()
     def decode_seconds(self, chats: Sequence[Chat], tokens: int) -> float:
         """Seconds from the first to the last of `tokens` tokens in one `generate` over `chats` as a batch; their prompts must be of one
         length."""
+        return apart(lambda: self._decode_seconds(chats, tokens))
+
+    @torch.inference_mode()
+    def _decode_seconds(self, chats: Sequence[Chat], tokens: int) -> float:
         encoded, first = [self.loaded.encode(chat) for chat in chats], _FirstToken()
         inputs = {name: torch.cat([one[name] for one in encoded]) for name in encoded[0]}
         longest = inputs["input_ids"].shape[1] + tokens

@@ -12,6 +12,7 @@ import torch
 
 from llava.bench.options import check_least, check_names
 from llava.bench.shapes import SHAPES, write_checkpoint
+from llava.engines.local import cores
 from llava.model.builder import load
 from llava.model.loaded import Loaded
 from llava.model.options import device_for, dtype_for
@@ -42,5 +43,7 @@ class RandomModel:
         with tempfile.TemporaryDirectory(prefix="llava-bench-") as scratch:
             say(f"making a random checkpoint of shape {self.shape}")
             stored = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-            folder = write_checkpoint(SHAPES[self.shape], Path(scratch) / f"llava-random-{self.shape}", stored)
-            yield load(str(folder), device=str(device), dtype=str(stored)), folder
+            with cores.one():
+                folder = write_checkpoint(SHAPES[self.shape], Path(scratch) / f"llava-random-{self.shape}", stored)
+                loaded = load(str(folder), device=str(device), dtype=str(stored))
+            yield loaded, folder

@@ -18,6 +18,7 @@ import torch
 
 from llava.chat import Call, Delta
 from llava.engines.base import CONCURRENCY
+from llava.engines.local import cores
 from llava.engines.local.batcher import explained
 from llava.engines.local.inbox import Inbox, Job
 from llava.engines.local.lanes import begin, lanes_for
@@ -38,7 +39,8 @@ def open_local(
     **options: Any,
 ) -> LocalEngine:
     """Load the checkpoint `target` (a folder or a hub id) and start its engine; options as in `load` and `LocalEngine`."""
-    loaded = load(target, device=device, dtype=dtype, conv_mode=conv_mode, attn_implementation=attn_implementation)
+    with cores.one():
+        loaded = load(target, device=device, dtype=dtype, conv_mode=conv_mode, attn_implementation=attn_implementation)
     return LocalEngine(loaded, **options)
 
 
@@ -73,7 +75,7 @@ class LocalEngine:
         self._max_batch = max_batch
         self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting, len(lanes))
         # Prompts are prepared one after another, beside the model threads: reading an image takes as long as several tokens.
-        self._preparing = ThreadPoolExecutor(1, "llava-prepare")
+        self._preparing = ThreadPoolExecutor(1, "llava-prepare", cores.use, (1, torch.get_num_threads()))
         self._threads = begin(lanes, self._inbox)
         # An engine that is dropped without `close`, or open at exit, takes its threads with it.
         self._finalizer = weakref.finalize(self, _stop, self._inbox, self._preparing, self._threads)

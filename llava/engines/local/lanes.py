@@ -2,8 +2,8 @@
 
 Cores that share an operation wait for each other at its end. Where that costs more than reading the weights once for each core, every core
 has a lane: a model thread with calls of its own, which reads, decodes and speaks for them alone. Lanes share one line of waiting calls, the
-weights and what is kept of images; each has its rows. A lane that works while the others are idle has all cores, unless the model is so
-small that its operations are too short for that. Large models have one lane, and torch spreads each operation over the cores.
+weights and what is kept of images; each has its rows. The first lane has all cores while the others are idle, unless the model is so small
+that its operations are too short for that. Large models have one lane, and torch spreads each operation over the cores.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from llava.engines.local import cores as processor
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.inbox import Inbox, Job
@@ -21,14 +22,14 @@ from llava.engines.local.scheduler import Scheduler
 from llava.model.loaded import Loaded
 
 _STEP_OPERATIONS = 5 * 10**9  # about a twentieth of a second on a small machine
-_SETTING = threading.Lock()
 
 
 def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int, most: int | None = None) -> list[Batcher[Any]]:
     """The lanes of an engine, at most `most`: the right runners for the model, with their policy. `budget` in bytes, of all of them."""
     if not fits(loaded):
         return [Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))]  # prompts are read whole, all of a group at once
-    shared = Shared.of(loaded, budget)
+    with processor.one():
+        shared = Shared.of(loaded, budget)
     runner, chunk = SlotRunner(shared, budget), chunk or default_chunk(loaded)
     cores = torch.get_num_threads() if shared.light else 1
     longest = runner.slots.needed(1, loaded.context_len)  # any call must find room in any lane
@@ -56,8 +57,8 @@ def begin(lanes: list[Batcher[Any]], inbox: Inbox[Any]) -> list[threading.Thread
 
 
 def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int, alone: int) -> None:
-    """The life of the model thread of lane `number`, for whose operations there are `cores`; while the other lanes are idle, it uses
-    `alone` of them, else one."""
+    """The life of the model thread of lane `number`, for whose operations there are `cores`; while the other lanes are idle, the first uses
+    `alone` of them, else each uses one."""
     lane, others = lanes[number], [*lanes[:number], *lanes[number + 1 :]]
     came: list[Job[Any]] = []
     try:
@@ -68,9 +69,9 @@ def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int,
                 lane.add(came[0])
                 del came[0]  # the thread may sleep for long: keep no images alive
             turn = inbox.turns
-            wanted = alone if all(other.scheduler.idle for other in others) else 1  # it may hear of their calls a step late
+            wanted = alone if number == 0 and all(other.scheduler.idle for other in others) else 1  # it may hear of their calls a step late
             if others and wanted != used:
-                _use(wanted, cores)
+                processor.use(wanted, cores)
                 used = wanted
             if worked := lane.step():
                 inbox.turned()
@@ -82,14 +83,3 @@ def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int,
         for job in came:
             job.send(inbox.ended("The engine was closed while the call waited."))
         lane.close(lambda: inbox.ended("The engine was closed during the call."))
-
-
-def _use(cores: int, others: int) -> None:
-    """Operations of this thread use so many cores, those of threads to come `others`: torch keeps the number for each thread, and the last
-    one set for threads to come."""
-    with _SETTING:
-        torch.get_num_threads()  # a thread's first question sets its number, to the last one that was set anywhere
-        torch.set_num_threads(cores)
-        restore = threading.Thread(target=torch.set_num_threads, args=(others,))
-        restore.start()
-        restore.join()
