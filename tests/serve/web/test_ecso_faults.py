@@ -27,6 +27,12 @@ SLOW_LINES = ("Join the rod. " * 8, "Yes" + " " * 60, "A red bomb. " * 8, "No, n
 SLOW = ("--engine", f"scripted:{'|'.join(SLOW_LINES)}", "--engine-option", "delay=0.12")
 
 
+def slow_at(step: str) -> tuple[str, ...]:
+    """A worker's words: it is quick until `step`, and that takes longer than anybody needs to look."""
+    lines = (line.strip() if name != step else line * 20 for name, line in zip(STEPS, SLOW_LINES, strict=True))
+    return ("--engine", f"scripted:{'|'.join(lines)}", "--engine-option", "delay=0.12")
+
+
 def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browser, tmp_path: Path) -> None:
     with hub(tmp_path) as found, found.page() as url, tab(chromium) as ecso:
         ecso.page.goto(url)
@@ -42,7 +48,7 @@ def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browse
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_worker_that_dies_in_a_step_is_a_sentence_and_no_dead_button(step: str, chromium: Browser, mini_hub: Hub, ecso_url: str) -> None:
-    with tab(chromium) as ecso, mini_hub.model(*SLOW) as (name, worker):
+    with tab(chromium) as ecso, mini_hub.model(*slow_at(step)) as (name, worker):
         page = ecso.page
         opened(page, ecso_url, name)
         page.locator("[data-example='0']").click()
