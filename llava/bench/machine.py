@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,9 +72,19 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
 
 def apart(work: Callable[[], T]) -> T:
     """What `work` gives, on a thread of its own: the helpers that torch makes for a thread end with it. While they wait for another one,
-    nobody else's operations are shared at full speed (see `llava.engines.local.cores`)."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work).result()
+    nobody else's operations are shared at full speed (see `llava.engines.local.cores`). Ctrl-C does not wait for it."""
+    done: Future[T] = Future()
+
+    def to_end() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as failure:  # noqa: BLE001 - raised where it is waited for
+            done.set_exception(failure)
+
+    thread = threading.Thread(target=to_end, daemon=True)
+    thread.start()
+    thread.join()
+    return done.result()
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> dict[str, object]:

@@ -31,9 +31,10 @@ def use(cores: int, others: int) -> None:
 @contextmanager
 def one() -> Iterator[None]:
     """Operations of this thread use one core during the block."""
-    before = torch.get_num_threads()
-    use(1, before)
+    with _SETTING:  # else it could be the number that another thread sets for itself just now
+        before = torch.get_num_threads()
     try:
+        use(1, before)
         yield
     finally:
         use(before, before)

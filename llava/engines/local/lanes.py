@@ -47,7 +47,7 @@ def default_chunk(loaded: Loaded) -> int:
 def begin(lanes: list[Batcher[Any]], inbox: Inbox[Any]) -> list[threading.Thread]:
     """A running thread for each lane; all end when the inbox is closed."""
     cores, first = torch.get_num_threads(), lanes[0].runner
-    alone = 1 if isinstance(first, SlotRunner) and first.small else cores
+    alone = 1 if isinstance(first, SlotRunner) and first.small and len(lanes) > 1 else cores
     threads = [
         threading.Thread(target=_work, args=(i, lanes, inbox, cores, alone), name="llava-model", daemon=True) for i in range(len(lanes))
     ]
@@ -70,7 +70,7 @@ def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int,
                 del came[0]  # the thread may sleep for long: keep no images alive
             turn = inbox.turns
             wanted = alone if number == 0 and all(other.scheduler.idle for other in others) else 1  # it may hear of their calls a step late
-            if others and wanted != used:
+            if wanted != used:
                 processor.use(wanted, cores)
                 used = wanted
             if worked := lane.step():

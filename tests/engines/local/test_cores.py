@@ -27,6 +27,27 @@ def test_one_core_is_for_this_thread_and_for_the_block_only() -> None:
         torch.set_num_threads(before)
 
 
+def test_threads_that_load_at_the_same_time_leave_the_number_as_it_was() -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+
+    def load() -> None:
+        with cores.one():
+            pass
+        seen.add(torch.get_num_threads())
+
+    try:
+        torch.set_num_threads(3)
+        for _ in range(100):
+            threads = [threading.Thread(target=load) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert seen == {3}
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(not TASKS.exists(), reason="there is no list of the system's threads here")
 def test_a_small_model_is_loaded_and_answers_without_helpers_of_torch() -> None:
     program = """
