@@ -58,12 +58,17 @@ def test_one_ctrl_c_stops_all_of_it_and_nobody_went_round_the_guard(tmp_path: Pa
     assert "cat" not in said
 
 
+def code_after(order: signal.Signals, name: str, log: Path) -> int:
+    """The exit code when the process of that name alone gets the signal."""
+    with serving(log, free_port()) as (running, children):
+        next(child for child in children if name in child.cmdline()).send_signal(order)
+        return ended(running)
+
+
 @pytest.mark.parametrize("name", ["controller", "worker"])
 def test_when_one_process_dies_all_end_and_it_is_said_which(name: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with serving(log, free_port()) as (running, children):
-        next(child for child in children if name in child.cmdline()).kill()
-        assert ended(running) == 1
+    assert code_after(signal.SIGKILL, name, log) == 1
     last = log.read_text().splitlines()[-1]
     assert last.startswith("llava: The ")
     assert f"{name} was ended by SIGKILL" in last
@@ -73,9 +78,7 @@ def test_when_one_process_dies_all_end_and_it_is_said_which(name: str, tmp_path:
 @pytest.mark.parametrize("name", ["controller", "worker"])
 def test_when_one_process_is_told_to_stop_all_end_in_order(name: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with serving(log, free_port()) as (running, children):
-        next(child for child in children if name in child.cmdline()).terminate()
-        assert ended(running) == 0
+    assert code_after(signal.SIGTERM, name, log) == 0
     assert f"{name} was told to stop\n" in log.read_text()
     assert "llava: " not in log.read_text()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,16 @@ STEPS = ("answer", "check", "caption", "regenerate")
 ID = re.compile(r"\(req_[0-9a-f]{24}\)")
 # Each step takes a while, so that a worker can die in it.
 SLOW_LINES = ("Join the rod. " * 8, "Yes" + " " * 60, "A red bomb. " * 8, "No, never. " * 8)
-SLOW = ("--engine", f"scripted:{'|'.join(SLOW_LINES)}", "--engine-option", "delay=0.12")
 
 
-def slow_at(step: str) -> tuple[str, ...]:
-    """A worker's words: it is quick until `step`, and that takes longer than anybody needs to look."""
-    lines = (line.strip() if name != step else line * 20 for name, line in zip(STEPS, SLOW_LINES, strict=True))
+def saying(lines: Iterable[str]) -> tuple[str, ...]:
+    """A worker's options: it says these, one piece after another."""
     return ("--engine", f"scripted:{'|'.join(lines)}", "--engine-option", "delay=0.12")
+
+
+def lasting(step: str) -> Iterator[str]:
+    """The lines, of which that of `step` takes longer than anybody needs to look."""
+    return (line * 20 if name == step else line.strip() for name, line in zip(STEPS, SLOW_LINES, strict=True))
 
 
 def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browser, tmp_path: Path) -> None:
@@ -48,7 +52,7 @@ def test_a_worker_that_starts_after_the_page_is_found_by_itself(chromium: Browse
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_worker_that_dies_in_a_step_is_a_sentence_and_no_dead_button(step: str, chromium: Browser, mini_hub: Hub, ecso_url: str) -> None:
-    with tab(chromium) as ecso, mini_hub.model(*slow_at(step)) as (name, worker):
+    with tab(chromium) as ecso, mini_hub.model(*saying(lasting(step))) as (name, worker):
         page = ecso.page
         opened(page, ecso_url, name)
         page.locator("[data-example='0']").click()
@@ -63,7 +67,7 @@ def test_a_worker_that_dies_in_a_step_is_a_sentence_and_no_dead_button(step: str
 
 
 def test_a_stopped_step_can_be_run_again(chromium: Browser, mini_hub: Hub, ecso_url: str) -> None:
-    with tab(chromium) as ecso, mini_hub.model(*SLOW) as (name, _):
+    with tab(chromium) as ecso, mini_hub.model(*saying(SLOW_LINES)) as (name, _):
         page = ecso.page
         opened(page, ecso_url, name)
         page.locator("[data-example='0']").click()
