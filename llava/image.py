@@ -38,7 +38,7 @@ class Image:
     `ImageError` with a sentence that says what is wrong. `sha256` is a hex digest over mode, size and pixels.
     """
 
-    __slots__ = ("_size", "_source", "sha256")
+    __slots__ = ("_plain", "_size", "_source", "sha256")
 
     def __init__(self, pil: PILImage) -> None:
         if not _is_pillow(pil):
@@ -47,11 +47,12 @@ class Image:
             )
         _check_size(pil.size)
         rgb = _canonical(pil)
-        self._set(rgb, _png(rgb))
+        self._set(rgb, _png(rgb), plain=True)
 
-    def _set(self, rgb: PILImage, source: bytes) -> None:
+    def _set(self, rgb: PILImage, source: bytes, *, plain: bool) -> None:
         self._size = rgb.size
         self._source = source  # a file whose decoding gives `rgb`
+        self._plain = plain  # by any reader
         digest = hashlib.sha256(f"{rgb.mode} {rgb.width}x{rgb.height}\n".encode())
         for top in range(0, rgb.height, _BAND):  # not all at once: that would be one more copy of the picture
             digest.update(rgb.crop((0, top, rgb.width, min(top + _BAND, rgb.height))).tobytes())
@@ -105,8 +106,8 @@ class Image:
     def _read(cls, data: bytes, what: str, limit: int = MAX_BYTES) -> Image:
         if len(data) > limit:
             raise _too_large(what, limit)
-        image = cls.__new__(cls)
-        image._set(_decode(data, what), data)
+        image, pil = cls.__new__(cls), _loaded(data, what)
+        image._set(_canonical(pil), data, plain=_is_plain(pil))
         return image
 
     @property
@@ -121,7 +122,7 @@ class Image:
 
     def pil(self) -> PILImage:
         """A Pillow RGB image of one's own; decoded anew each time."""
-        return _decode(self._source, "The image")
+        return _canonical(_loaded(self._source, "The image"))
 
     def png(self) -> bytes:
         """The pixels as a PNG file: equal images give equal bytes."""
@@ -130,9 +131,7 @@ class Image:
     def file(self) -> bytes:
         """A picture file of these pixels that any reader reads alike: the one it came from where that is a plain RGB JPEG or PNG, else
         a PNG. Often much smaller than `png()`, and always the same bytes."""
-        pil = _file(self._source, "The image")
-        plain = pil.mode == "RGB" and pil.format in ("JPEG", "PNG") and pil.getexif().get(_ORIENTATION, 1) == 1
-        return self._source if plain and not pil.has_transparency_data else self.png()
+        return self._source if self._plain else self.png()
 
     def data_url(self) -> str:
         """The pixels as `data:image/png;base64,...`."""
@@ -182,13 +181,20 @@ def _png(rgb: PILImage) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes, what: str) -> PILImage:
+def _loaded(data: bytes, what: str) -> PILImage:
+    """The file as it is, all of it decoded."""
     pil = _header(data, what)
     try:
         pil.load()
-    except Exception:  # noqa: BLE001 - the same
+    except Exception:  # noqa: BLE001 - decoders raise many kinds, as for a header
         raise ImageError(f"{what} is damaged or cut off: its pixels cannot be decoded.") from None
-    return _canonical(pil)
+    return pil
+
+
+def _is_plain(pil: PILImage) -> bool:
+    """Whether readers that know neither transparency nor a tag for what is up see the same in a file."""
+    plain = pil.mode == "RGB" and pil.format in ("JPEG", "PNG") and pil.getexif().get(_ORIENTATION, 1) == 1
+    return plain and not pil.has_transparency_data
 
 
 def _header(data: bytes, what: str) -> PILImage:

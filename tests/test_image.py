@@ -127,6 +127,38 @@ def test_an_image_keeps_its_file_and_no_pixels() -> None:
     assert len(pickle.dumps(Image(PIL.new("RGB", (1024, 1024))))) < 50_000
 
 
+def turned() -> PIL.Exif:
+    exif = PIL.Exif()
+    exif[0x112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("file", "same"),
+    [
+        (encoded(corners()), True),
+        (encoded(corners(), "JPEG"), True),
+        (encoded(corners(), exif=turned()), False),
+        (encoded(corners(), "JPEG", exif=turned()), False),
+        (encoded(corners(), transparency=(255, 0, 0)), False),
+        (encoded(corners().convert("L")), False),
+        (encoded(corners(), "GIF"), False),
+        (encoded(corners(), "WEBP", lossless=True), False),
+    ],
+)
+def test_a_file_that_every_reader_sees_alike_is_sent_as_it_came_and_no_other(file: bytes, same: bool) -> None:
+    image = Image.open(file)
+    assert (image.file() == file) is same
+    assert Image.open(image.file()) == image == Image.of_file(image.file())
+
+
+def test_a_file_that_is_sent_as_it_came_is_not_decoded_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [encoded(corners()), encoded(corners(), "JPEG")]
+    images = [Image.open(file) for file in files]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
+    assert [image.file() for image in images] == files
+
+
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "JPEG"])
 def test_a_header_alone_tells_the_size(kind: str) -> None:
     data = encoded(corners(), kind)
