@@ -7,6 +7,7 @@ to run in the background for that. For one thread.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +31,12 @@ class Worker:
     beats: bool  # whether it has promised to
     seen: float
     queue_length: int = 0
-    suspect: bool = False  # could not be reached since it was last heard of
+    suspected: int = 0  # larger than 0 where it could not be reached since it was last heard of; of two, the larger one's was later
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it could not be reached since it was last heard of."""
+        return self.suspected > 0
 
     @property
     def load(self) -> float:
@@ -85,6 +91,7 @@ class Registry:
         self._expiry = expiry
         self._rng = rng or random.Random()
         self._workers: dict[str, Worker] = {}
+        self._suspicions = itertools.count(1)
 
     def register(self, name: str, status: Status, now: float, beats: bool = True) -> None:
         """Take a worker in, or take over its new status; raises `Overloaded` when the table is full."""
@@ -109,21 +116,22 @@ class Registry:
         worker = self._workers.get(name)
         if worker is None:
             return False
-        worker.seen, worker.queue_length, worker.suspect = now, queue_length, False
+        worker.seen, worker.queue_length, worker.suspected = now, queue_length, 0
         return True
 
     def suspect(self, name: str) -> None:
         """A worker could not be reached: others are asked first until it beats again."""
         if name in self._workers:
-            self._workers[name].suspect = True
+            self._workers[name].suspected = next(self._suspicions)
 
     def pick(self, model: str, now: float, *, key: str | None = None, avoid: Collection[str] = ()) -> str | None:
         """The address of the worker that takes the next call for `model`, None when there is none (besides those to `avoid`)."""
         serving = [worker for worker in self.workers(now) if model in worker.status.model_names and worker.name not in avoid]
-        candidates = [worker for worker in serving if not worker.suspect] or serving
-        if not candidates:
+        if not serving:
             return None
-        chosen = self._dispatch(candidates, key, self._rng)
+        # Where nobody could be reached, those of whom that was said earlier may be back, and have not beaten yet.
+        likely = sorted(serving, key=lambda worker: worker.suspected)[: (len(serving) + 1) // 2]
+        chosen = self._dispatch([worker for worker in serving if not worker.suspect] or likely, key, self._rng)
         chosen.queue_length += 1
         return chosen.name
 

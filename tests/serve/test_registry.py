@@ -125,6 +125,17 @@ def test_a_worker_that_could_not_be_reached_is_asked_last_until_it_beats(dispatc
     assert "w0" in {found.pick("m", 0, key=str(i)) for i in range(20)}
 
 
+@pytest.mark.parametrize("dispatch", DISPATCH)
+def test_where_nobody_could_be_reached_those_of_whom_that_was_said_earlier_are_asked_first(dispatch: str) -> None:
+    found = registry(dispatch, 1, 1, 1)
+    for name in ("w1", "w2", "w0"):
+        found.suspect(name)
+    assert {found.pick("m", 0, key=str(i)) for i in range(40)} == {"w1", "w2"}
+    found.suspect("w1")
+    assert {found.pick("m", 0, key=str(i)) for i in range(40)} == {"w2", "w0"}
+    assert found.pick("m", 0, avoid=["w0"]) == "w2"
+
+
 def test_refreshing_keeps_who_answered_and_nobody_else() -> None:
     found = registry("lottery", 1, 1)
     found.replace({"w1": status("new"), "stranger": status("x")}, 5)
