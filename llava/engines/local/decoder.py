@@ -32,9 +32,8 @@ class Decoder:
         """The last hidden states (N, width) of the window's last positions; `hidden` (T, width), the embeddings, is written over.
         `slots`: the layers' keys and values."""
         cos, sin = self._rotary(hidden, window.positions[None])
-        half = sin.shape[-1] // 2
-        # A rotation is x * cos + (x, its halves exchanged, the new first half negated) * sin: the minus goes into the sine.
-        turn = cos[0, :, None], torch.cat((-sin[..., :half], sin[..., half:]), -1)[0, :, None]
+        half = sin.shape[-1] // 2  # both halves are alike
+        turn = cos[0, :, None, :half], sin[0, :, None, :half]
         *early, last = zip(self._layers, slots, strict=True)
         for layer, kv in early:
             hidden = layer(hidden, kv, window, turn)
@@ -57,11 +56,8 @@ class _Layer:
 
     def __call__(self, hidden: Tensor, kv: Tensor, window: Window, turn: tuple[Tensor, Tensor], only: Tensor | None = None) -> Tensor:
         """`hidden` (T, width) behind the layer; with `only`, indices (N,), of these positions."""
-        cos, sin = turn
-        heads = self._qkv(self._before_attention(hidden)).view(len(hidden), -1, cos.shape[-1])
-        turned = heads[:, : -self._kv_heads]  # of queries, keys and values, the first two
-        exchanged = turned.roll(cos.shape[-1] // 2, -1)
-        turned.mul_(cos).addcmul_(exchanged, sin)
+        heads = self._qkv(self._before_attention(hidden)).view(len(hidden), -1, self._attention.head_dim)
+        _rotate(heads[:, : -self._kv_heads], *turn)  # of queries, keys and values, the first two
         queries, new = heads[:, : -2 * self._kv_heads], heads[:, -2 * self._kv_heads :].view(len(heads), 2, self._kv_heads, -1)
         if only is not None:
             hidden, queries = hidden[only], queries[only]
@@ -71,6 +67,14 @@ class _Layer:
             gate, up = self._gate_up(self._before_mlp(rows)).chunk(2, -1)
             rows += self._down(self._activate(gate).mul_(up))
         return hidden
+
+
+def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Turn pairs of numbers in `heads` (T, heads, dim), each from one half of a head and the other, by their angles (T, 1, dim / 2)."""
+    one, other = heads.chunk(2, -1)
+    into = one * sin
+    one.mul_(cos).addcmul_(other, sin, value=-1)
+    other.mul_(cos).add_(into)
 
 
 class Norm:
