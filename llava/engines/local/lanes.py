@@ -30,11 +30,12 @@ def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int, mo
         return [Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))]  # prompts are read whole, all of a group at once
     with processor.one():
         shared = Shared.of(loaded, budget)
-    cores, chunk = torch.get_num_threads() if shared.light else 1, chunk or default_chunk(loaded)
-    longest = SlotRunner(shared, budget).slots.needed(1, loaded.context_len)  # any call must find room in any lane
+    runner, chunk = SlotRunner(shared, budget), chunk or default_chunk(loaded)
+    cores = torch.get_num_threads() if shared.light else 1
+    longest = runner.slots.needed(1, loaded.context_len)  # any call must find room in any lane
     count = max(min(cores if most is None else most, max_batch, budget // longest), 1)
-    places = [(max_batch + i) // count for i in range(count)]
-    return [Batcher(loaded, SlotRunner(shared, budget // count, rows), Scheduler(rows, chunk)) for rows in places]
+    runners = [runner] if count == 1 else [SlotRunner(shared, budget // count) for _ in range(count)]
+    return [Batcher(loaded, one, Scheduler((max_batch + i) // count, chunk)) for i, one in enumerate(runners)]
 
 
 def default_chunk(loaded: Loaded) -> int:

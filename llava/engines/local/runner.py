@@ -84,16 +84,16 @@ class Shared:
 
 
 class SlotRunner:
-    """Runs the calls of one lane, `places` together, all but `prepare` on its model thread. `budget`: bytes of KV that calls may take."""
+    """Runs the calls of one lane. All but `prepare` is for its model thread. `budget`: bytes of KV that its calls may take."""
 
-    def __init__(self, shared: Shared, budget: int, places: int = 1) -> None:
+    def __init__(self, shared: Shared, budget: int) -> None:
         loaded = shared.loaded
         text = loaded.model.config.get_text_config(decoder=True)
         self._shared = shared
         self._loaded = loaded
         self._budget = budget
         self._embed = shared.embed
-        self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device, places)
+        self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
         self._causal = text._attn_implementation == "sdpa"
         self._onednn = shared.kernel is Kernel.ONEDNN and self._causal
         self.small = shared.small

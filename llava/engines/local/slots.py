@@ -31,14 +31,13 @@ W = TypeVar("W", bound=Owner)
 
 
 class Slots(Generic[W]):
-    """KV rows of one model, of which at most `most` are wanted. `owners[i]` is whose row i is; the first `decoding` of them decode."""
+    """KV rows of one model. `owners[i]` is whose row i is; the first `decoding` of them decode."""
 
-    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device, most: int = 1) -> None:
+    def __init__(self, config: Any, dtype: torch.dtype, device: torch.device) -> None:
         heads = config.num_attention_heads
         self._heads = int(getattr(config, "num_key_value_heads", None) or heads)
         self._dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         self._memory = partial(_memory, dtype=dtype, device=device)
-        self._at_once = most if device.type == "cpu" else 1  # there a row takes memory when it is written to
         self.layers = [self._empty(0, 0) for _ in range(config.num_hidden_layers)]
         self.rows = self.length = 0  # what every layer has: rows, positions of a row
         self.moves = 0  # how often layers have been allocated anew
@@ -67,9 +66,8 @@ class Slots(Generic[W]):
         rows, length = len(self.owners) + 1, _rounded(length)
         if rows <= self.rows and length <= self.length and self.bytes <= share:
             return self.rows, self.length
-        longest, doubled = max(length, self.length), 1 << (rows - 1).bit_length()
-        all_rows = max(self._at_once, doubled), longest  # once and for all, else doubled: few copies
-        for shape, most in ((all_rows, share // 2), ((doubled, longest), share), ((rows, length), share if self.owners else budget)):
+        generous = 1 << (rows - 1).bit_length(), max(length, self.length)  # rows double: few copies
+        for shape, most in ((generous, share), ((rows, length), share if self.owners else budget)):
             if self.needed(*shape) <= most and self.peak(*shape) <= budget:
                 return shape
         return None

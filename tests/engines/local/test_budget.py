@@ -100,7 +100,6 @@ def test_a_call_for_which_memory_runs_out_waits_for_those_that_run_and_fails_whe
 
     inside = batcher(llava)
     slots = over_slots(inside).slots
-    slots._at_once = 1  # as on a GPU
     empty = slots._empty
 
     async def main() -> None:

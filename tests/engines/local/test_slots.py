@@ -3,7 +3,6 @@
 import weakref
 from dataclasses import dataclass
 
-import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -82,28 +81,6 @@ def test_growing_keeps_what_is_there() -> None:
     assert reserve(slots, 300, ROOM)
     assert slots.length == 384
     assert holds(slots)
-
-
-def test_where_rows_take_memory_when_they_are_written_to_all_are_had_at_once_if_they_leave_half_of_the_share() -> None:
-    slots: Slots[Call] = Slots(CONFIG, torch.float32, torch.device("cpu"), 6)
-    six = slots.needed(6, 100)
-    assert slots.plan(100, 2 * six, ROOM) == (6, 128)
-    assert slots.plan(100, 2 * six - 1, ROOM) == (1, 128)
-    assert reserve(slots, 100, 2 * six)
-    for mark in range(5):
-        slots.take(Call(float(mark)))
-        assert slots.plan(100, 2 * six, ROOM) == (6, 128)
-    assert Slots(CONFIG, torch.float32, torch.device("meta"), 6).plan(100, ROOM, ROOM) == (1, 128)
-
-
-def test_rows_that_nobody_has_written_to_take_no_memory() -> None:
-    used = psutil.Process().memory_info().rss
-    slots: Slots[Call] = Slots(CONFIG, torch.float32, torch.device("cpu"), 1000)
-    assert reserve(slots, 1500, ROOM)
-    slots.take(owner := Call(1.0))
-    fill(slots, owner)
-    assert slots.bytes > ROOM / 3
-    assert psutil.Process().memory_info().rss - used < ROOM / 20
 
 
 def test_rows_double_only_within_the_budget_and_a_smaller_need_shrinks_what_is_over_it() -> None:
