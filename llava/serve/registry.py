@@ -79,6 +79,14 @@ def _rank(key: str, worker: Worker) -> float:
 DISPATCH: Mapping[str, Dispatch] = {"lottery": lottery, "shortest_queue": shortest_queue, "prefix_affinity": prefix_affinity}
 
 
+def _likely(workers: Sequence[Worker]) -> list[Worker]:
+    """Whom to ask where none could be reached: of those that beat, the half of whom that was said earlier. They may be back, and not have
+    beaten yet. Of others nobody ever takes it back."""
+    beating = sorted((worker for worker in workers if worker.beats), key=lambda worker: worker.suspected)
+    late = beating[(len(beating) + 1) // 2 :]
+    return [worker for worker in workers if worker not in late]
+
+
 class Registry:
     """The table of workers. `dispatch` is a name from DISPATCH; `expiry` seconds without a beat end a worker's membership."""
 
@@ -129,9 +137,7 @@ class Registry:
         serving = [worker for worker in self.workers(now) if model in worker.status.model_names and worker.name not in avoid]
         if not serving:
             return None
-        # Where nobody could be reached, those of whom that was said earlier may be back, and have not beaten yet.
-        likely = sorted(serving, key=lambda worker: worker.suspected)[: (len(serving) + 1) // 2]
-        chosen = self._dispatch([worker for worker in serving if not worker.suspect] or likely, key, self._rng)
+        chosen = self._dispatch([worker for worker in serving if not worker.suspect] or _likely(serving), key, self._rng)
         chosen.queue_length += 1
         return chosen.name
 

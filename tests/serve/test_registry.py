@@ -136,6 +136,15 @@ def test_where_nobody_could_be_reached_those_of_whom_that_was_said_earlier_are_a
     assert found.pick("m", 0, avoid=["w0"]) == "w2"
 
 
+@pytest.mark.parametrize("dispatch", DISPATCH)
+def test_workers_that_never_beat_are_all_asked_where_nobody_could_be_reached(dispatch: str) -> None:
+    found = Registry(dispatch, rng=random.Random(0))
+    for name in ("w0", "w1"):
+        found.register(name, status("m"), 0, beats=False)
+        found.suspect(name)
+    assert {found.pick("m", 0, key=str(i)) for i in range(40)} == {"w0", "w1"}
+
+
 def test_refreshing_keeps_who_answered_and_nobody_else() -> None:
     found = registry("lottery", 1, 1)
     found.replace({"w1": status("new"), "stranger": status("x")}, 5)
