@@ -52,7 +52,7 @@ class Image:
     def _set(self, rgb: PILImage, source: bytes, *, plain: bool) -> None:
         self._size = rgb.size
         self._source = source  # a file whose decoding gives `rgb`
-        self._plain = plain  # by any reader
+        self._plain = plain  # whether any reader sees the same in it
         digest = hashlib.sha256(f"{rgb.mode} {rgb.width}x{rgb.height}\n".encode())
         for top in range(0, rgb.height, _BAND):  # not all at once: that would be one more copy of the picture
             digest.update(rgb.crop((0, top, rgb.width, min(top + _BAND, rgb.height))).tobytes())
