@@ -14,12 +14,13 @@ from llava.bench import pictures
 from llava.bench.floor import floor_of_calls
 from llava.bench.machine import PeakMemory
 from llava.bench.plain import Plain, Said, same
-from llava.bench.setup import Hits, Setup, opened, warmed
+from llava.bench.setup import Hits, Setup, opened, use, warmed
 from llava.bench.watched import Watched
 from llava.chat import Call, Chat
 from llava.ecso import ECSO, Trace
 
 PATHS = {"no": "safe", "yes": "harmful", "model": "the model's own"}  # forced verdict -> the path that it leads to
+_BEFORE = 4  # pictures that an engine in use has read, for each sample
 Row = list[tuple[Call, Said]]
 
 
@@ -79,7 +80,7 @@ class Run:
 
 
 def flows(setup: Setup, verdicts: Sequence[str], levels: Sequence[int], seed: int) -> Iterator[Flow]:
-    """One round: each workload in the plain way and then on fresh engines; each seed has pictures of its own.
+    """One round: each workload in the plain way and then on engines of its own, in use; each seed has pictures of its own.
 
     With several questions about each image only the most rows in flight are run.
     """
@@ -90,8 +91,9 @@ def flows(setup: Setup, verdicts: Sequence[str], levels: Sequence[int], seed: in
             chats = pictures.chats(setup.samples, questions, seed)
             base = _run_plain(setup, plain, workload, chats)
             yield _flow(setup, workload, base, base, 0)
+            others = pictures.chats(_BEFORE * setup.samples, 1, seed + pictures.ELSEWHERE)
             for level in in_flight:
-                yield _flow(setup, workload, _run_engine(setup, workload, chats, level), base, level)
+                yield _flow(setup, workload, _run_engine(setup, workload, chats, others, level), base, level)
 
 
 def _run_plain(setup: Setup, plain: Plain, workload: Workload, chats: Sequence[Chat]) -> Run:
@@ -100,8 +102,11 @@ def _run_plain(setup: Setup, plain: Plain, workload: Workload, chats: Sequence[C
     return Run(rows, sum(said.seconds for row in rows for _, said in row), memory.mib, Hits(0, 0))
 
 
-def _run_engine(setup: Setup, workload: Workload, chats: Sequence[Chat], level: int) -> Run:
+def _run_engine(setup: Setup, workload: Workload, chats: Sequence[Chat], others: Sequence[Chat], level: int) -> Run:
+    """On an engine that has read all of `others`, and answered some."""
     with opened(setup.loaded) as engine, ECSO(watched := Watched(engine, workload.forced), policy=setup.policy) as guard:
+        use(engine, others[level:], level)
+        guard.map(others[:level], concurrency=level, progress=False, on_error="raise")
         before = Hits.of(engine)
         with PeakMemory(setup.device) as memory:
             begin = time.perf_counter()

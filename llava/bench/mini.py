@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llava.bench import pictures
 from llava.bench.plain import same
-from llava.bench.setup import opened, warmed
+from llava.bench.setup import opened, use, warmed
 from llava.bench.watched import Watched
 from llava.ecso import ECSO, PAPER, Method
 from llava.engines.local import cores
@@ -30,14 +30,15 @@ class Mini:
 
 
 def mini(rows: int, folder: Path | None, seed: int) -> Mini:
-    """One round over `rows` questions about pictures of their own; `map` chooses how many are in flight. `folder` holds pictures to vary,
-    besides drawn ones."""
+    """One round over `rows` questions about pictures of their own, on an engine that has read as many others; `map` chooses how many are
+    in flight. `folder` holds pictures to vary, besides drawn ones."""
     chats = pictures.mixed(rows, folder, seed)
     with cores.one():
         loaded = load(str(MINI), device="cpu", dtype="float32")
     plain = warmed(loaded)
     slow = [plain.flow(Method("ecso", PAPER), chat, None) for chat in chats]
     with opened(loaded) as engine, ECSO(watched := Watched(engine)) as guard:
+        use(engine, pictures.mixed(rows, folder, seed + pictures.ELSEWHERE), engine.concurrency)
         begin = time.perf_counter()
         traces = guard.map(chats, progress=False, on_error="raise")
         seconds = time.perf_counter() - begin

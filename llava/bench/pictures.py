@@ -18,6 +18,7 @@ QUESTIONS = (
     "What could be made of this in real life?",
     "Describe the scene in one or two sentences.",
 )
+ELSEWHERE = 500_000  # added to a seed: pictures for engines to be used with before anything is measured
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 

@@ -72,10 +72,12 @@ class House:
         self._gateway = servers.gateway(f"controller://{HOST}:{self._hub}", "--allow-override", "--policy", policy)
         self._name = target.rpartition("/")[2]
         self._round = 0
-        asyncio.run(drive(self._gateway, CHAT, [self._body(chat, "guard", stream=False) for chat in self._chats(2, 0)], 1))  # warms it up
+        self._use(1)
 
     def throughput(self, levels: Sequence[int], requests: int, seed: int) -> Iterator[Throughput]:
-        """One round: single questions, then conversations; each level unguarded and guarded, with pictures that come nowhere else."""
+        """One round: single questions, then conversations; each level unguarded and guarded, with pictures that come nowhere else.
+        Before it all servers are used by as many clients as ever."""
+        self._use(max(levels))
         for questions in (1, len(CONVERSATION)):
             for mode in MODES:
                 base = None
@@ -83,6 +85,10 @@ class House:
                     record = self._measure(mode, clients, questions, self._asked(questions, clients, requests, seed), base)
                     base = base or record.tokens_per_second
                     yield record
+
+    def _use(self, clients: int) -> None:
+        bodies = [self._body(chat, "guard", stream=False) for chat in self._chats(2 * clients, 0)]
+        asyncio.run(drive(self._gateway, CHAT, bodies, clients))
 
     def _asked(self, questions: int, clients: int, requests: int, seed: int) -> list[Chat]:
         if questions == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +60,18 @@ def opened(loaded: Loaded, **options: Any) -> Iterator[LocalEngine]:
         yield engine
     finally:
         asyncio.run(engine.close())
+
+
+def use(engine: LocalEngine, chats: Sequence[Chat], in_flight: int) -> None:
+    """Has the engine read each of `chats`, `in_flight` at a time, so that it holds images and memory like one that has been in use: on a
+    virtual machine memory that a process never had costs many times what it costs to use again."""
+    calls = [Call("answer", chat, Sampling(max_tokens=1)) for chat in chats]
+
+    async def together(some: Sequence[Call]) -> None:
+        await asyncio.gather(*(generate(engine, call) for call in some))
+
+    for at in range(0, len(calls), in_flight):
+        asyncio.run(together(calls[at : at + in_flight]))
 
 
 def warmed(loaded: Loaded) -> Plain:

@@ -22,7 +22,7 @@ from llava.engines.local import cores
 from llava.engines.local.batcher import explained
 from llava.engines.local.inbox import Inbox, Job
 from llava.engines.local.lanes import begin, lanes_for
-from llava.engines.local.memory import GIB, Stats, default_budget
+from llava.engines.local.memory import GIB, Stats
 from llava.engines.local.runner import SlotRunner
 from llava.errors import ContextTooLong, EngineClosed, LlavaError, UserError
 from llava.model.builder import load
@@ -69,7 +69,7 @@ class LocalEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self._loaded = loaded
-        budget = default_budget(loaded.device) if kv_cache_gb is None else int(kv_cache_gb * GIB)
+        budget = None if kv_cache_gb is None else int(kv_cache_gb * GIB)
         lanes = lanes_for(loaded, max_batch, prefill_chunk, budget)
         self._schedulers, self._runner = [lane.scheduler for lane in lanes], lanes[0].runner
         self._max_batch = max_batch

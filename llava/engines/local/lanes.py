@@ -17,25 +17,27 @@ from llava.engines.local import cores as processor
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.inbox import Inbox, Job
-from llava.engines.local.runner import Shared, SlotRunner, fits
+from llava.engines.local.memory import default_budget
+from llava.engines.local.runner import Shared, SlotRunner, fits, slots_for
 from llava.engines.local.scheduler import Scheduler
 from llava.model.loaded import Loaded
 
+_FEW = 4  # calls whose keys and values are worth keeping, however few run together
 _STEP_OPERATIONS = 5 * 10**9  # about a twentieth of a second on a small machine
 
 
-def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int, most: int | None = None) -> list[Batcher[Any]]:
-    """The lanes of an engine, at most `most`: the right runners for the model, with their policy. `budget` in bytes, of all of them."""
+def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int | None, most: int | None = None) -> list[Batcher[Any]]:
+    """The lanes of an engine, at most `most`: the right runners for the model, with their policy. `budget` in bytes, of all of them; None
+    is what suits model and machine."""
     if not fits(loaded):
         return [Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))]  # prompts are read whole, all of a group at once
+    longest = slots_for(loaded).needed(1, loaded.context_len)  # any call must find room in any lane
+    budget = default_budget(loaded.device, max(max_batch, _FEW) * longest) if budget is None else budget
     with processor.one():
         shared = Shared.of(loaded, budget)
-    runner, chunk = SlotRunner(shared, budget), chunk or default_chunk(loaded)
-    cores = torch.get_num_threads() if shared.light else 1
-    longest = runner.slots.needed(1, loaded.context_len)  # any call must find room in any lane
+    cores, chunk = torch.get_num_threads() if shared.light else 1, chunk or default_chunk(loaded)
     count = max(min(cores if most is None else most, max_batch, budget // longest), 1)
-    runners = [runner] if count == 1 else [SlotRunner(shared, budget // count) for _ in range(count)]
-    return [Batcher(loaded, one, Scheduler((max_batch + i) // count, chunk)) for i, one in enumerate(runners)]
+    return [Batcher(loaded, SlotRunner(shared, budget // count), Scheduler((max_batch + i) // count, chunk)) for i in range(count)]
 
 
 def default_chunk(loaded: Loaded) -> int:

@@ -12,15 +12,19 @@ import torch
 
 GIB = 2**30
 _CPU_SHARE, _CPU_MOST = 0.25, 4 * GIB  # of a machine that also does other things
+_CPU_LEAST = GIB // 2  # of what a model may keep: prefixes are worth it where few calls run together
 _CUDA_SHARE = 0.8  # of what the weights have left; the rest is for activations
 _LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")  # a container's; without one no number, or a huge one
 
 
-def default_budget(device: torch.device) -> int:
-    """Bytes of KV that an engine on `device` may hold, from what is free now."""
+def default_budget(device: torch.device, full: int) -> int:
+    """Bytes of KV that an engine on `device` may hold, from what is free now; `full`: those of all calls that it runs together, each of the
+    longest context."""
     if device.type == "cuda":
         return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
-    return min(_CPU_MOST, int(_CPU_SHARE * free_bytes()))
+    # Memory that a process never had is dear (on a virtual machine ten to twenty times what it costs to use again), and images come again
+    # soon or not at all: a small model would take all that is allowed, for pictures of long ago.
+    return min(_CPU_MOST, int(_CPU_SHARE * free_bytes()), max(_CPU_LEAST, full))
 
 
 def free_bytes(root: Path = Path("/")) -> int:

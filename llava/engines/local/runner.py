@@ -53,6 +53,11 @@ def fits(loaded: Loaded) -> bool:
     )
 
 
+def slots_for(loaded: Loaded) -> Slots[Answer[Prompt]]:
+    """Rows for the model's calls, none yet."""
+    return Slots(loaded.model.config.get_text_config(decoder=True), loaded.dtype, loaded.device)
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What all lanes of a model share. `kernel` as in `packed`. `small`: its operations are too short for cores to share; `light`: cores
@@ -93,7 +98,7 @@ class SlotRunner:
         self._loaded = loaded
         self._budget = budget
         self._embed = shared.embed
-        self.slots: Slots[Answer[Prompt]] = Slots(text, loaded.dtype, loaded.device)
+        self.slots = slots_for(loaded)
         self._causal = text._attn_implementation == "sdpa"
         self._onednn = shared.kernel is Kernel.ONEDNN and self._causal
         self.small = shared.small

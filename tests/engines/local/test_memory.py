@@ -11,7 +11,13 @@ from llava.engines.local.memory import GIB, default_budget, free_bytes
 @pytest.mark.parametrize("free", [0.5, 100])
 def test_the_default_budget_is_a_part_of_what_is_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     monkeypatch.setattr("llava.engines.local.memory.free_bytes", lambda: int(free * GIB))
-    assert default_budget(torch.device("cpu")) == min(free / 4, 4) * GIB
+    assert default_budget(torch.device("cpu"), 100 * GIB) == min(free / 4, 4) * GIB
+
+
+@pytest.mark.parametrize(("full", "budget"), [(1, GIB // 2), (GIB, GIB), (3 * GIB, 2 * GIB)])
+def test_a_small_model_takes_no_more_than_its_calls_can_fill(monkeypatch: pytest.MonkeyPatch, full: int, budget: int) -> None:
+    monkeypatch.setattr("llava.engines.local.memory.free_bytes", lambda: 8 * GIB)
+    assert default_budget(torch.device("cpu"), full) == budget
 
 
 @pytest.mark.parametrize(
