@@ -152,7 +152,7 @@ def _beside(others: float | None) -> str:
 _QUIET = 0.05  # of all processors: what others may take
 _ABOUT: dict[type, str] = {
     Flow: "ECSO (an answer = the plain way's direct answer; the first text is that of step 1):",
-    Check: "A check on an image whose prefix is cached:",
+    Check: "A check, to its first token, on an image whose prefix is cached:",
     Decode: "Decoding alone, prompts not counted:",
     Mini: 'The embedded model, `ECSO("mini").map`, mixed questions, verdicts of its own:',
     Soak: "Mixed calls with random cancellations on the embedded model:",

@@ -10,7 +10,7 @@ from statistics import median
 
 from llava.bench import pictures
 from llava.bench.floor import floor_of_step
-from llava.bench.setup import CHECK_TOKENS, Setup, opened, warmed
+from llava.bench.setup import Setup, opened, warmed
 from llava.chat import Call, Chat, Image, Sampling
 from llava.ecso import Prompts
 from llava.ecso.prompts import fill
@@ -22,7 +22,8 @@ CHECKS = 4  # pictures on which the check is timed
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Seconds of a check: in the plain way, on the engine about a new image, and about one whose prefix is cached; `ratio` of the two."""
+    """Seconds until a check's verdict, its first token: in the plain way, on the engine about a new image, and about one whose prefix is
+    cached; `ratio` of the two."""
 
     plain: float
     cold: float
@@ -56,7 +57,7 @@ def check_on_cached_prefix(setup: Setup, seed: int) -> Check:
 def _check(image: Image, word: str) -> Call:
     answer = " ".join([word.lower(), *(["thing is in the picture"] * 8)])
     text = fill(Prompts().check, question=f"{word} thing is it?", answer=answer)
-    return Call("check", Chat.ask(text, [image]), Sampling(max_tokens=CHECK_TOKENS), 20)
+    return Call("check", Chat.ask(text, [image]), Sampling(max_tokens=1), 20)
 
 
 def _seconds(engine: LocalEngine, *calls: Call) -> float:

@@ -1,0 +1,20 @@
+from llava.bench import pictures
+from llava.bench.flows import flows
+from llava.bench.setup import Setup, opened, use
+
+
+def test_an_engine_in_use_keeps_other_pictures_and_none_that_is_measured(setup: Setup) -> None:
+    others = pictures.chats(3, 1, 1 + pictures.ELSEWHERE)
+    measured = pictures.chats(3, 1, 1)
+    assert not {chat.images[0].sha256 for chat in others} & {chat.images[0].sha256 for chat in measured}
+    with opened(setup.loaded) as engine:
+        before = engine.stats()
+        use(engine, others, 2)
+        after = engine.stats()
+    assert after.image_misses - before.image_misses == 3
+    assert after.kept_bytes > before.kept_bytes
+
+
+def test_what_an_engine_was_used_with_is_not_in_its_figures(setup: Setup) -> None:
+    found = [flow for flow in flows(setup, ["no"], [2], 1) if flow.way == "engine"]
+    assert [(flow.questions, flow.rows, flow.misses, flow.hits) for flow in found] == [(1, 4, 4, 4), (4, 4, 1, 7)]
