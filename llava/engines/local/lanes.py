@@ -20,6 +20,7 @@ from llava.engines.local.inbox import Inbox, Job
 from llava.engines.local.memory import default_budget
 from llava.engines.local.runner import Shared, SlotRunner, fits, slots_for
 from llava.engines.local.scheduler import Scheduler
+from llava.engines.local.scripted import as_written
 from llava.model.loaded import Loaded
 
 _FEW = 4  # calls whose keys and values are worth keeping, however few run together
@@ -58,6 +59,7 @@ def begin(lanes: list[Batcher[Any]], inbox: Inbox[Any]) -> list[threading.Thread
     return threads
 
 
+@as_written()
 def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int, alone: int) -> None:
     """The life of the model thread of lane `number`, for whose operations there are `cores`; while the other lanes are idle, the first uses
     `alone` of them, else each uses one."""

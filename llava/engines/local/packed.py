@@ -3,15 +3,13 @@
 torch multiplies matrices with MKL there, and arranges the weights anew in every call. On Intel's processors a transposed copy spares it
 most of that. On those of other makers MKL leaves half of their vector units idle, and oneDNN, which torch brings along, does the same
 sums in about half the time, over a copy that was arranged once; where few rows meet a small matrix, finding its kernel takes oneDNN
-longer than the sums, and there a transposed copy is multiplied, too. Knows no model's shape and no KV.
+longer than the sums, and there a transposed copy is multiplied, too. All of it is TorchScript, too (see `scripted`). Knows no model's
+shape and no KV.
 """
 
-from __future__ import annotations
-
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import Enum, auto
-from functools import cache, partial
+from functools import cache
 from typing import cast
 
 import torch
@@ -29,8 +27,6 @@ _SMALL = 2 * 2**20  # bytes of weights that oneDNN has a transposed copy of
 _NEAR = 2**20  # bytes between two linear layers that stay close to a core, and for which memory need not be asked of the system
 _SHARE = 0.25  # of the memory that is free: what the copy may take
 
-Linear = Callable[[Tensor], Tensor]  # (..., inputs) -> (..., outputs)
-
 
 class Kernel(Enum):
     """What multiplies a model's matrices."""
@@ -40,36 +36,68 @@ class Kernel(Enum):
     ONEDNN = auto()
 
 
-class Packed:
+class Packed(nn.Module):
     """A linear layer on oneDNN: `weight` (outputs, inputs), `bias` (outputs,)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
         self._width = len(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._transposed = _transposed(weight) if weight.nbytes <= _SMALL else None
         self._bias = bias
+        self._sizes, self._block, self._few = list(_SIZES), _BLOCK, _FEW
 
-    def __call__(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor) -> Tensor:
         """(..., outputs) of rows (..., inputs)."""
         flat = rows.reshape(-1, rows.shape[-1])
-        if self._transposed is not None and len(flat) <= _FEW:
-            return F.linear(rows, self._transposed, self._bias)
-        if len(flat) <= _BLOCK:
-            return self._multiplied(flat).view(*rows.shape[:-1], self._width)
-        found = flat.new_empty(len(flat), self._width)
-        for part, into in zip(torch.split(flat, _BLOCK), torch.split(found, _BLOCK), strict=True):
-            into.copy_(self._multiplied(part))
-        return found.view(*rows.shape[:-1], self._width)
+        transposed = self._transposed
+        if transposed is not None and len(flat) <= self._few:
+            return F.linear(rows, transposed, self._bias)
+        found = self._multiplied(flat) if len(flat) <= self._block else self._in_blocks(flat)
+        return torch.unflatten(found, 0, rows.shape[:-1])
+
+    def _in_blocks(self, rows: Tensor) -> Tensor:
+        found = rows.new_empty([len(rows), self._width])
+        for begin in range(0, len(rows), self._block):
+            found[begin : begin + self._block] = self._multiplied(rows[begin : begin + self._block])
+        return found
 
     def _multiplied(self, rows: Tensor) -> Tensor:
-        padding = _SIZES[bisect_left(_SIZES, len(rows))] - len(rows)
-        padded = F.pad(rows, (0, 0, 0, padding)) if padding else rows
-        return multiplied(padded, self._weight, self._bias)[: len(rows)]
+        count = len(rows)
+        for size in self._sizes:
+            if size >= count:
+                rows = F.pad(rows, [0, 0, 0, size - count]) if size > count else rows
+                break
+        return multiplied(rows, self._weight, self._bias)[:count]
 
 
-def multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+class Transposed(nn.Module):
+    """A linear layer over a transposed copy of its weight (outputs, inputs)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self._weight, self._bias = _transposed(weight), bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., outputs) of rows (..., inputs)."""
+        return F.linear(rows, self._weight, self._bias)
+
+
+class SideBySide(nn.Module):
+    """What several layers give of the same input."""
+
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self._parts = nn.ModuleList(parts)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., all outputs) of rows (..., inputs)."""
+        return torch.cat([part(rows) for part in self._parts], -1)
+
+
+def multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A linear layer on oneDNN: (N, outputs) of rows (N, inputs) and a weight (outputs, inputs), in its layout or as it is."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, weight, bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return product
 
 
@@ -95,16 +123,16 @@ def rows_near(width: int, kernel: Kernel) -> int:
     return torch.iinfo(torch.int64).max if kernel is Kernel.TORCH else min(max(_NEAR // (4 * width), 128), _BLOCK)
 
 
-def joined(linears: Iterable[nn.Module], kernel: Kernel) -> Linear:
+def joined(linears: Iterable[nn.Module], kernel: Kernel) -> nn.Module:
     """What `linears` give of the same input, side by side; over copies from one multiplication."""
     parts = list(linears)
     if kernel is Kernel.TORCH or not all(map(_plain, parts)) or len({part.bias is None for part in parts}) > 1:
-        return parts[0] if len(parts) == 1 else lambda rows: torch.cat([part(rows) for part in parts], -1)
+        return parts[0] if len(parts) == 1 else SideBySide(parts)
     plain = cast("list[nn.Linear]", parts)
     weight = torch.cat([part.weight.detach() for part in plain])
     biases = [part.bias.detach() for part in plain if part.bias is not None]
     bias = torch.cat(biases) if biases else None
-    return partial(F.linear, weight=_transposed(weight), bias=bias) if kernel is Kernel.MKL else Packed(weight, bias)
+    return (Transposed if kernel is Kernel.MKL else Packed)(weight, bias)
 
 
 def _plain(module: nn.Module) -> bool:

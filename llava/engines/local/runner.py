@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from llava.chat import Call
@@ -18,14 +18,14 @@ from llava.engines.local.answer import Answer
 from llava.engines.local.decoder import Decoder
 from llava.engines.local.graphs import DecodeStep, Graphs
 from llava.engines.local.memory import GIB, Stats, enough, is_out_of_memory
-from llava.engines.local.packed import Kernel, Linear, joined, kernel_for
+from llava.engines.local.packed import Kernel, joined, kernel_for
 from llava.engines.local.pixels import Pixels
 from llava.engines.local.prefixes import Prefixes
 from llava.engines.local.prompt import Prompt, Prompts
 from llava.engines.local.scheduler import Admission
 from llava.engines.local.slots import Slots
 from llava.engines.local.vision import Vision
-from llava.engines.local.windows import Chunks, Step, Window
+from llava.engines.local.windows import Window, chunks, step
 from llava.errors import UserError
 from llava.model.loaded import Loaded
 
@@ -49,7 +49,7 @@ def fits(loaded: Loaded) -> bool:
         and (loaded.template is not None if sees else model.config is text)  # of another template it is not known where images stand
         and (window is None or window >= loaded.context_len)
         and rope in _FIXED_ROPE
-        and text._attn_implementation in ("sdpa", "eager")
+        and text._attn_implementation == "sdpa"
     )
 
 
@@ -66,7 +66,7 @@ class Shared:
     loaded: Loaded
     embed: Any
     decoder: Decoder
-    head: Linear
+    head: nn.Module
     prompts: Prompts
     pixels: Pixels
     prefixes: Prefixes
@@ -93,14 +93,12 @@ class SlotRunner:
 
     def __init__(self, shared: Shared, budget: int) -> None:
         loaded = shared.loaded
-        text = loaded.model.config.get_text_config(decoder=True)
         self._shared = shared
         self._loaded = loaded
         self._budget = budget
         self._embed = shared.embed
         self.slots = slots_for(loaded)
-        self._causal = text._attn_implementation == "sdpa"
-        self._onednn = shared.kernel is Kernel.ONEDNN and self._causal
+        self._onednn = shared.kernel is Kernel.ONEDNN
         self.small = shared.small
         self.prefixes = shared.prefixes
         self.vision = shared.vision
@@ -192,7 +190,7 @@ class SlotRunner:
         answers, counts = [answer for answer, _ in group], [count for _, count in group]
         hidden = self._embedded(group)
         rows, starts = [self.slots.owners.index(answer) for answer in answers], [answer.filled for answer in answers]
-        logits = self._logits(hidden, Chunks(rows, starts, counts, hidden, causal=self._causal, onednn=self._onednn))
+        logits = self._logits(hidden, chunks(rows, starts, counts, hidden, onednn=self._onednn))
         for answer, count in group:
             answer.filled += count
         numbers = logits.amax(-1).isfinite().tolist()
@@ -219,10 +217,11 @@ class SlotRunner:
 
     def _decode(self, tokens: Tensor, positions: Tensor, length: int) -> Tensor:
         """Logits (N, vocabulary) behind tokens (N, 1) at positions (N, 1) of the first rows; reads up to `length`."""
-        return self._logits(self._embed(tokens[:, 0]), Step(positions[:, 0], length, self._loaded.dtype))
+        return self._logits(self._embed(tokens[:, 0]), step(positions[:, 0], length, self._loaded.dtype))
 
     def _logits(self, hidden: Tensor, window: Window) -> Tensor:
-        return self._shared.head(self._shared.decoder(hidden, window, self.slots.layers))
+        logits: Tensor = self._shared.head(self._shared.decoder(hidden, window, self.slots.layers))
+        return logits
 
     def _embedded(self, group: Group) -> Tensor:
         """Embeddings (T, width) of the next prompt positions of each call, one call's behind another's."""

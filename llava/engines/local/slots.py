@@ -5,8 +5,6 @@ batch is a view and not a copy. Keys and values of grouped heads are stored once
 knows what that was: the next call there may begin alike. Knows no text and no schedule.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable
 from functools import partial
@@ -15,6 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+
+from llava.engines.local.scripted import scripted
 
 _STEP = 128  # lengths grow in steps of so many positions
 _ALIGNED = 64  # bytes that a processor reads at once
@@ -159,8 +159,7 @@ class Slots(Generic[W]):
         if source == target:
             return
         filled = self.owners[source].filled
-        for kv in self.layers:
-            kv[:, target, :, :filled].copy_(kv[:, source, :, :filled])
+        _copy(self.layers, source, 0, filled, self.layers, target, 0)
         self._held[target] = self._held.get(source, frozenset())
         self.owners[target] = self.owners[source]
 
@@ -168,16 +167,25 @@ class Slots(Generic[W]):
         """A copy of the row's positions `start` to `end`: (layers, keys and values, kv_heads, positions, head_dim)."""
         row = self.owners.index(owner)
         made = self._memory((len(self.layers), 2, self._heads, end - start, self._dim))
-        for kv, saved in zip(self.layers, made, strict=True):
-            saved.copy_(kv[:, row, :, start:end])
+        _copy(self.layers, row, start, end - start, _rows_of(made), 0, 0)
         return made
 
     def load(self, owner: W, snapshot: Tensor, start: int, count: int | None = None) -> None:
         """Put a snapshot (of it, the first `count` positions) into the row, from position `start` on."""
         row = self.owners.index(owner)
-        for kv, saved in zip(self.layers, snapshot, strict=True):
-            part = saved[:, :, :count]
-            kv[:, row, :, start : start + part.shape[2]].copy_(part)
+        _copy(_rows_of(snapshot), 0, 0, snapshot.shape[3] if count is None else count, self.layers, row, start)
+
+
+@scripted
+def _copy(sources: list[Tensor], source: int, begin: int, count: int, targets: list[Tensor], target: int, start: int) -> None:
+    """Copy `count` positions from `begin` on in row `source` to row `target`, from `start` on, in all layers."""
+    for some, others in zip(sources, targets):  # noqa: B905 - TorchScript knows no `strict`
+        others[:, target, :, start : start + count] = some[:, source, :, begin : begin + count]
+
+
+def _rows_of(snapshot: Tensor) -> list[Tensor]:
+    """Layers with one row, over a snapshot's memory."""
+    return list(snapshot[:, :, None])
 
 
 def _memory(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device, zeros: bool = False) -> Tensor:

@@ -1,90 +1,91 @@
 """What one forward pass writes into the KV slots and how far it reads: new positions of some prompts, or one of every answer that decodes.
 
-Positions of all calls lie one behind another (T). Knows no call and no weights.
+Positions of all calls lie one behind another (T). What layers do with a window is TorchScript, too (see `scripted`). Knows no call and no
+weights.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from llava.engines.local.attention import Seen, pays
-
-# Transformers' attention: module, queries (N, heads, Q, dim), keys and values (N, kv_heads, L, dim), mask -> (N, Q, heads, dim)
-Attend = Callable[..., tuple[Tensor, Any]]
+from llava.engines.local.attention import Block, attention, blocks, pays, seen_by
 
 
-class Window(Protocol):
-    """`positions` (T,) are the new ones' places in their rows; `last` (N,) the indices of each call's last, None where none has more."""
+class Part(NamedTuple):
+    """Of a prompt: `new` positions from `start` on in row `row`. `mask` (1, 1, new, start + new), where torch's causal kernel does not do:
+    from the beginning on it is faster than any. `blocks`: where oneDNN pays."""
 
-    @property
-    def positions(self) -> Tensor: ...
-
-    @property
-    def last(self) -> Tensor | None: ...
-
-    def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
-        """What positions see, (T or N, heads * dim), from queries (T or N, heads, dim), of all of them or of the last ones; `new`
-        (T, 2, kv_heads, dim), the keys and values of all, go into `kv`, a layer of the slots."""
-        ...
+    row: int
+    start: int
+    new: int
+    mask: Tensor | None
+    blocks: list[Block]
 
 
-class Chunks:
-    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`. With `onednn`, long ones see by `attention`."""
+class Window(NamedTuple):
+    """New positions of prompts, `parts`, with `last` (N,), the indices of each part's last; or of answers, one in each of `rows` (N,), the
+    first ones, which are read up to `length` under `mask` (N, 1, 1, length). `positions` (T,) are the new ones' places in their rows."""
 
-    def __init__(
-        self, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, causal: bool, onednn: bool = False
-    ) -> None:
-        self._rows = list(zip(rows, starts, counts, strict=True))
-        self._counts = list(counts)
-        self.positions = torch.cat([torch.arange(start, start + count, device=like.device) for _, start, count in self._rows])
-        self.last = torch.tensor(counts, device=like.device).cumsum(0) - 1
-        self._seen = [Seen(start, count) if onednn and pays(start, count) else None for _, start, count in self._rows]
-        # From the beginning on, torch's own causal kernel is faster than any mask.
-        self._masks = [
-            None if seen or (causal and start == 0) else mask(part[None, None], start + count, like.dtype)
-            for (_, start, count), part, seen in zip(self._rows, torch.split(self.positions, self._counts), self._seen, strict=True)
-        ]
-
-    def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
-        """See `Window`."""
-        found, all_ask = [], len(queries) == len(new)
-        asking = torch.split(queries, self._counts if all_ask else 1)
-        parts = zip(self._rows, self._masks, self._seen, asking, torch.split(new, self._counts), strict=True)
-        for (row, start, count), hidden, seen, asked, added in parts:
-            kv[:, row, :, start : start + count].copy_(added.permute(1, 2, 0, 3))
-            if seen is not None and all_ask:
-                found.append(seen.attend(asked, kv[0, row], kv[1, row], module.scaling))
-                continue
-            keys, values = kv[:, row, None, :, : start + count]
-            shown = hidden if all_ask else None  # the last position sees all
-            answer: Tensor = attend(module, asked.transpose(0, 1)[None], keys, values, shown, scaling=module.scaling)[0]
-            found.append(answer.reshape(len(asked), -1))
-        return torch.cat(found)
+    positions: Tensor
+    parts: list[Part]
+    last: Tensor | None = None
+    rows: Tensor | None = None
+    length: int = 0
+    mask: Tensor | None = None
 
 
-class Step:
+def chunks(rows: Sequence[int], starts: Sequence[int], counts: Sequence[int], like: Tensor, *, onednn: bool = False) -> Window:
+    """Of prompts: `counts[i]` new positions from `starts[i]` on in row `rows[i]`. With `onednn`, long ones see by it."""
+    places = [torch.arange(start, start + count, device=like.device) for start, count in zip(starts, counts, strict=True)]
+    parts = [_part(row, start, positions, like.dtype, onednn=onednn) for row, start, positions in zip(rows, starts, places, strict=True)]
+    return Window(torch.cat(places), parts, last=torch.tensor(counts, device=like.device).cumsum(0) - 1)
+
+
+def _part(row: int, start: int, positions: Tensor, dtype: torch.dtype, *, onednn: bool) -> Part:
+    count = len(positions)
+    if onednn and pays(start, count):
+        return Part(row, start, count, None, blocks(start, count))
+    return Part(row, start, count, mask(positions[None, None], start + count, dtype) if start else None, [])
+
+
+def step(positions: Tensor, length: int, dtype: torch.dtype) -> Window:
     """Of answers: one new position in each of the first rows: `positions` (N,), of which the largest is `length` - 1 at most."""
-
-    last = None
-
-    def __init__(self, positions: Tensor, length: int, dtype: torch.dtype) -> None:
-        self.positions = positions
-        self._rows = torch.arange(len(positions), device=positions.device)
-        self._length = length
-        self._mask = mask(positions[:, None, None], length, dtype)
-
-    def attend(self, attend: Attend, module: Any, queries: Tensor, new: Tensor, kv: Tensor) -> Tensor:
-        """See `Window`."""
-        kv[:, self._rows, :, self.positions] = new
-        keys, values = kv[:, : len(queries), :, : self._length]
-        return attend(module, queries[:, :, None], keys, values, self._mask, scaling=module.scaling)[0].view(len(queries), -1)
+    rows = torch.arange(len(positions), device=positions.device)
+    return Window(positions, [], rows=rows, length=length, mask=mask(positions[:, None, None], length, dtype))
 
 
 def mask(positions: Tensor, length: int, dtype: torch.dtype) -> Tensor:
     """Additive mask (..., 1, Q, length), for `positions` (..., Q): each sees itself and those before it."""
     seen = torch.arange(length, device=positions.device) <= positions[..., None]
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
+def attended(window: Window, queries: Tensor, new: Tensor, kv: Tensor, scaling: float) -> Tensor:
+    """What positions see, (T or N, heads * dim), from queries (T or N, heads, dim), of all of them or of the last ones; `new`
+    (T, 2, kv_heads, dim), the keys and values of all, go into `kv`, a layer of the slots."""
+    rows = window.rows
+    if rows is not None:
+        kv[:, rows, :, window.positions] = new
+        known = kv[:, : len(queries), :, : window.length]
+        return attention(queries[:, :, None], known[0], known[1], window.mask, False, scaling)[:, 0]
+    found: list[Tensor] = []
+    begin = 0
+    for i, part in enumerate(window.parts):
+        end = begin + part.new
+        kv[:, part.row, :, part.start : part.start + part.new] = new[begin:end].permute(1, 2, 0, 3)
+        if len(queries) == len(new):
+            found.append(_seen(part, queries[begin:end], kv[:, part.row], scaling))
+        else:  # the last position sees all
+            found.append(_seen(Part(part.row, part.start + part.new - 1, 1, None, []), queries[i : i + 1], kv[:, part.row], scaling))
+        begin = end
+    return torch.cat(found)
+
+
+def _seen(part: Part, queries: Tensor, row: Tensor, scaling: float) -> Tensor:
+    """(count, heads * dim) of queries (count, heads, dim) and the row's keys and values (2, kv_heads, length, dim)."""
+    if len(part.blocks) > 0:
+        return seen_by(part.blocks, queries, row[0], row[1], scaling)
+    known = row[:, None, :, : part.start + part.new]
+    return attention(queries.transpose(0, 1)[None], known[0], known[1], part.mask, part.start == 0, scaling)[0]

@@ -13,7 +13,7 @@ import torch
 from llava.chat import Chat, Message, Reply
 from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.memory import GIB
-from llava.engines.local.runner import SlotRunner, fits
+from llava.engines.local.runner import fits
 from llava.errors import EngineError, UserError
 from llava.model.builder import load
 from llava.model.loaded import Loaded
@@ -58,9 +58,9 @@ def test_a_text_only_model_answers_and_refuses_images(llama: Loaded) -> None:
         reply(llama, Chat.ask("what?", [RED]))
 
 
-def test_eager_attention_gives_the_same_answer(tiny_llava: Path, llava: Loaded) -> None:
+def test_a_model_of_another_attention_runs_the_plain_way_and_gives_the_same_answer(tiny_llava: Path, llava: Loaded) -> None:
     eager = load(str(tiny_llava), device="cpu", attn_implementation="eager")
-    assert isinstance(batcher(eager).runner, SlotRunner)
+    assert isinstance(batcher(eager).runner, ForeignRunner)
     assert [one.text for one in ask(eager, *map(call, CHATS), chunk=30)] == [one.text for one in ask(llava, *map(call, CHATS))]
 
 
