@@ -59,10 +59,15 @@ def begin(lanes: list[Batcher[Any]], inbox: Inbox[Any]) -> list[threading.Thread
     return threads
 
 
-@as_written()
 def _work(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int, alone: int) -> None:
-    """The life of the model thread of lane `number`, for whose operations there are `cores`; while the other lanes are idle, the first uses
-    `alone` of them, else each uses one."""
+    """The life of the model thread of lane `number`."""
+    with as_written():
+        _serve(number, lanes, inbox, cores, alone)
+
+
+def _serve(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int, alone: int) -> None:
+    """Do the calls of lane `number`, for whose operations there are `cores`; while the other lanes are idle, the first one uses `alone` of
+    them, else each uses one."""
     lane, others = lanes[number], [*lanes[:number], *lanes[number + 1 :]]
     came: list[Job[Any]] = []
     try:

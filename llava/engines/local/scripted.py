@@ -6,8 +6,7 @@ their words, stand in line for it at each of hundreds of small ones. What is scr
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar, cast
 
 import torch
@@ -31,8 +30,7 @@ def scripted(code: T) -> T:
         return code
 
 
-@contextmanager
-def as_written() -> Iterator[None]:
+def as_written() -> AbstractContextManager[None]:
     """On this thread TorchScript runs as it is: sizes change with each pass, and to fit it to them takes more than it saves."""
-    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-        yield
+    optimized = getattr(torch.jit, "optimized_execution", None)
+    return nullcontext() if optimized is None else optimized(False)

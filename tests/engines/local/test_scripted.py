@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from llava.engines.local.memory import is_out_of_memory
 from llava.engines.local.packed import Kernel
 from llava.engines.local.runner import Shared
 from llava.engines.local.scripted import as_written, scripted
@@ -51,6 +52,21 @@ def test_without_torchscript_everything_stays_as_it_is(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.jit, "script", gone)
     layer = Adds()
     assert scripted(layer) is layer
+
+
+class Grows(nn.Module):
+    """A layer that asks for more memory than there is."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.new_empty([1 << 50])
+
+
+def test_memory_that_runs_out_in_a_script_is_known_for_what_it_is() -> None:
+    layer = scripted(Grows())
+    assert isinstance(layer, torch.jit.ScriptModule)
+    with pytest.raises(RuntimeError) as failure:
+        layer(torch.zeros(3))
+    assert is_out_of_memory(failure.value)
 
 
 @pytest.mark.parametrize("kernel", Kernel)
