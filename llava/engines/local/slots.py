@@ -159,7 +159,7 @@ class Slots(Generic[W]):
         if source == target:
             return
         filled = self.owners[source].filled
-        _copy(self.layers, source, 0, filled, self.layers, target, 0)
+        _copy(filled, self.layers, (source, 0), self.layers, (target, 0))
         self._held[target] = self._held.get(source, frozenset())
         self.owners[target] = self.owners[source]
 
@@ -167,20 +167,22 @@ class Slots(Generic[W]):
         """A copy of the row's positions `start` to `end`: (layers, keys and values, kv_heads, positions, head_dim)."""
         row = self.owners.index(owner)
         made = self._memory((len(self.layers), 2, self._heads, end - start, self._dim))
-        _copy(self.layers, row, start, end - start, _rows_of(made), 0, 0)
+        _copy(end - start, self.layers, (row, start), _rows_of(made), (0, 0))
         return made
 
     def load(self, owner: W, snapshot: Tensor, start: int, count: int | None = None) -> None:
         """Put a snapshot (of it, the first `count` positions) into the row, from position `start` on."""
         row = self.owners.index(owner)
-        _copy(_rows_of(snapshot), 0, 0, snapshot.shape[3] if count is None else count, self.layers, row, start)
+        _copy(snapshot.shape[3] if count is None else count, _rows_of(snapshot), (0, 0), self.layers, (row, start))
 
 
 @scripted
-def _copy(sources: list[Tensor], source: int, begin: int, count: int, targets: list[Tensor], target: int, start: int) -> None:
-    """Copy `count` positions from `begin` on in row `source` to row `target`, from `start` on, in all layers."""
+def _copy(count: int, sources: list[Tensor], source: tuple[int, int], targets: list[Tensor], target: tuple[int, int]) -> None:
+    """Copy `count` positions, in all layers; `source` and `target`: a row, and the first position in it."""
+    row, begin = source
+    into, start = target
     for some, others in zip(sources, targets):  # noqa: B905 - TorchScript knows no `strict`
-        others[:, target, :, start : start + count] = some[:, source, :, begin : begin + count]
+        others[:, into, :, start : start + count] = some[:, row, :, begin : begin + count]
 
 
 def _rows_of(snapshot: Tensor) -> list[Tensor]:
