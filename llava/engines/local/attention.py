@@ -23,14 +23,12 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
     `causal`: each of as many queries as keys sees its own key and those before it."""
     count, heads, asking, dim = queries.shape
     group = heads // keys.shape[1]
-    if causal:
-        seen = F.scaled_dot_product_attention(queries, keys, values, None, 0.0, True, scale=scaling, enable_gqa=group > 1)
-        return seen.transpose(1, 2).reshape(count, asking, heads * dim)
-    if mask is not None and group > 1 and asking > 1:
-        mask = mask.repeat(1, 1, group, 1)
-    # Heads that share keys ask as if they were positions: no key is copied for them.
-    grouped = queries.reshape(count, keys.shape[1], group * asking, dim)
-    seen = F.scaled_dot_product_attention(grouped, keys, values, mask, 0.0, False, scale=scaling)
+    if asking == 1:  # heads that share keys ask as if they were positions: no key is copied for them
+        queries, causal = queries.reshape(count, keys.shape[1], group, dim), False
+    elif group > 1 and mask is not None:  # torch's quick ways take a mask or shared keys, and a mask for each head would be large
+        keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
+    grouped = queries.shape[1] != keys.shape[1]
+    seen = F.scaled_dot_product_attention(queries, keys, values, mask, 0.0, causal, scale=scaling, enable_gqa=grouped)
     return seen.reshape(count, heads, asking, dim).transpose(1, 2).reshape(count, asking, heads * dim)
 
 

@@ -1,7 +1,11 @@
 """Attention, and that on oneDNN, give what softmax by hand gives, for any start and count, grouped heads, whatever lies behind the end."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from llava.engines.local.attention import attention, blocks, pays, seen_by
 
@@ -50,3 +54,17 @@ def test_heads_that_share_keys_see_what_they_would_see_with_keys_of_their_own(
     scores = queries @ keys.transpose(-1, -2) * 0.3 + late + (0 if mask is None else mask)
     wanted = (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attention(queries, kv[0], kv[1], mask, causal, 0.3), wanted)
+
+
+def test_a_prompt_has_one_mask_for_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each would take gigabytes of a long prompt."""
+    masks: list[Tensor] = []
+
+    def watched(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, *rest: Any, **named: Any) -> Tensor:
+        masks.append(mask)
+        return own(queries, keys, values, mask, *rest, **named)
+
+    own = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    attention(torch.randn(1, 6, 5, DIM), torch.randn(1, 2, 9, DIM), torch.randn(1, 2, 9, DIM), torch.zeros(1, 1, 5, 9), False, 0.3)
+    assert [mask.numel() for mask in masks] == [5 * 9]
