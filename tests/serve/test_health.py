@@ -175,7 +175,7 @@ POISONED = """
 import sys
 from llava.engines.local.decoder import Decoder
 from llava.serve import health
-def failing(self, hidden, window):
+def failing(self, hidden, window, slots):
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 vars(Decoder)["__call__"]  # it is what runs
 health.PAUSE, Decoder.__call__ = 0.1, failing

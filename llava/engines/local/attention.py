@@ -4,6 +4,7 @@ There torch's own kernel multiplies with MKL, and where `packed` does not, oneDN
 (see `scripted`). Knows no call and no layer.
 """
 
+# Without `from __future__ import annotations`: TorchScript cannot read the fields of a NamedTuple that are only text.
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
     group = heads // keys.shape[1]
     if asking == 1:  # heads that share keys ask as if they were positions: no key is copied for them
         queries, causal = queries.reshape(count, keys.shape[1], group, dim), False
-    elif group > 1 and mask is not None:  # torch's quick ways take a mask or shared keys, and a mask for each head would be large
+    elif group > 1 and mask is not None and queries.device.type != "cpu":  # elsewhere torch's quick ways take a mask or shared keys
         keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
     grouped = queries.shape[1] != keys.shape[1]
     seen = F.scaled_dot_product_attention(queries, keys, values, mask, 0.0, causal, scale=scaling, enable_gqa=grouped)

@@ -1,6 +1,6 @@
 """The layers of Llama, Mistral and Qwen2 over KV slots: transformers' weights, angles and activations, on a shorter way.
 
-Three operations of torch where transformers' own pass takes five, which counts at few rows, and on a CPU one of TorchScript for a layer.
+Three operations of torch where transformers' own pass takes five, which counts at few rows; on a CPU one of TorchScript for all layers.
 The positions of all calls lie one behind another, (T, width), without padding; only a window (`windows`) knows which belong together.
 Knows no call and no text.
 """

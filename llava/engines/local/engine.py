@@ -49,8 +49,8 @@ class LocalEngine:
 
     At most `max_batch` calls run together and `max_waiting` wait; one more raises `Overloaded`. While answers stream, prompts are read in
     chunks of `prefill_chunk` tokens; None sets it by the model's size. `kv_cache_gb` (GiB) holds the running calls' keys and values and
-    those of images that were seen; None takes a share of what is free. `threads` sets how many processor cores torch uses (in the whole
-    process). Raises `UserError`.
+    those of images that were seen; None takes what its calls can fill, no more than a share of what is free. `threads` sets how many
+    processor cores torch uses (in the whole process). Raises `UserError`.
     """
 
     def __init__(

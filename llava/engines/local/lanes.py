@@ -8,6 +8,7 @@ that its operations are too short for that. Large models have one lane, and torc
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -18,7 +19,7 @@ from llava.engines.local.batcher import Batcher
 from llava.engines.local.foreign import ForeignRunner
 from llava.engines.local.inbox import Inbox, Job
 from llava.engines.local.memory import default_budget
-from llava.engines.local.runner import Shared, SlotRunner, fits, slots_for
+from llava.engines.local.runner import ROWS, Shared, SlotRunner, fits, slots_for
 from llava.engines.local.scheduler import Scheduler
 from llava.engines.local.scripted import as_written
 from llava.model.loaded import Loaded
@@ -33,7 +34,7 @@ def lanes_for(loaded: Loaded, max_batch: int, chunk: int | None, budget: int | N
     if not fits(loaded):
         return [Batcher(loaded, ForeignRunner(loaded), Scheduler(max_batch, None))]  # prompts are read whole, all of a group at once
     longest = slots_for(loaded).needed(1, loaded.context_len)  # any call must find room in any lane
-    budget = default_budget(loaded.device, max(max_batch, _FEW) * longest) if budget is None else budget
+    budget = default_budget(loaded.device, math.ceil(max(max_batch, _FEW) * longest / ROWS)) if budget is None else budget
     with processor.one():
         shared = Shared.of(loaded, budget)
     cores, chunk = torch.get_num_threads() if shared.light else 1, chunk or default_chunk(loaded)

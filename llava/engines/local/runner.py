@@ -31,7 +31,7 @@ from llava.model.loaded import Loaded
 
 FAMILIES = ("llama", "mistral", "qwen2")  # language models whose layers are those of `decoder`
 _FIXED_ROPE = ("default", "linear", "llama3", "yarn")  # others rescale positions by the longest row of the batch
-_SHARE = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
+ROWS = 0.75  # of the budget, for rows when several calls run: the rest stays for prefixes
 _SMALL = 32 * 2**20  # bytes of weights that a processor keeps close to each core
 _LIGHT = 256 * 2**20  # bytes of weights whose way to the cores costs less, in each step, than what cores lose when they share operations
 Group = Sequence[tuple[Answer[Prompt], int]]
@@ -129,7 +129,7 @@ class SlotRunner:
         if not self.prefixes.claim(answer):
             return Admission.BLOCKED
         longest = max(owner.positions for owner in (answer, *slots.owners))
-        shape = slots.plan(longest, int(self._budget * _SHARE), self._budget)
+        shape = slots.plan(longest, int(self._budget * ROWS), self._budget)
         if shape is None or not self._resized(*shape):
             self.prefixes.give_up(answer)
             return Admission.FULL

@@ -4,6 +4,7 @@ Positions of all calls lie one behind another (T). What layers do with a window 
 weights.
 """
 
+# Without `from __future__ import annotations`: TorchScript cannot read the fields of a NamedTuple that are only text.
 from collections.abc import Sequence
 from typing import NamedTuple
 

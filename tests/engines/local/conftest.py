@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from llava.engines.local.scripted import as_written
 from llava.model.builder import load
 from llava.model.loaded import Loaded
 
@@ -20,6 +21,13 @@ def model_threads() -> Callable[[], set[threading.Thread]]:
 
     before = running()
     return lambda: running() - before
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_model_thread() -> Iterator[None]:
+    """Whoever steps an engine on the test's own thread has TorchScript run as it runs there."""
+    with as_written():
+        yield
 
 
 @pytest.fixture(autouse=True)

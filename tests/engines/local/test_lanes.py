@@ -11,6 +11,7 @@ from llava.chat import Call, Chat, Reply, Sampling
 from llava.engines import generate
 from llava.engines.local import LocalEngine
 from llava.engines.local.lanes import lanes_for
+from llava.engines.local.runner import ROWS
 from llava.model.loaded import Loaded
 from tests.engines.local.driving import BLUE, RED, add, call, finish, outcome, over_slots
 from tests.engines.local.gate import Gate, Threads, before_forward
@@ -28,6 +29,16 @@ def test_there_are_no_more_lanes_than_hold_the_longest_call(llava: Loaded) -> No
     (one,) = lanes_for(llava, 8, 256, 2**26, most=1)
     longest = over_slots(one).slots.needed(1, llava.context_len)
     assert [len(lanes_for(llava, 8, 256, budget, most=4)) for budget in (longest - 1, 3 * longest - 1, 3 * longest)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_by_default_all_calls_have_room_for_the_longest_context(llava: Loaded, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llava.engines.local.memory._CPU_LEAST", 0)
+    torch.set_num_threads(2)
+    for lane in lanes_for(llava, 8, 256, None, most):
+        slots = over_slots(lane).slots
+        longest = slots.needed(1, llava.context_len)
+        assert 8 // most * longest <= over_slots(lane)._budget * ROWS < 8 // most * longest + 8
 
 
 @pytest.mark.parametrize(("small", "light", "lanes"), [(1000, 1000, 1), (1000, 2**30, 3)])

@@ -1,15 +1,22 @@
 """What is scripted is TorchScript where it can be, and does the same where it cannot."""
 
+import asyncio
+import threading
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from llava.chat import Call, Chat, Sampling
+from llava.engines import generate
+from llava.engines.local import LocalEngine, slots
 from llava.engines.local.memory import is_out_of_memory
 from llava.engines.local.packed import Kernel
-from llava.engines.local.runner import Shared
+from llava.engines.local.runner import Shared, SlotRunner
 from llava.engines.local.scripted import as_written, scripted
 from llava.model.loaded import Loaded
 
@@ -67,6 +74,42 @@ def test_memory_that_runs_out_in_a_script_is_known_for_what_it_is() -> None:
     with pytest.raises(RuntimeError) as failure:
         layer(torch.zeros(3))
     assert is_out_of_memory(failure.value)
+
+
+def test_a_layer_whose_weights_are_computed_anew_stays_as_it_is() -> None:
+    layer = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    assert scripted(layer) is layer
+
+
+def test_many_threads_that_script_at_once_leave_the_process_its_warnings() -> None:
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        for made in pool.map(lambda _: scripted(Adds()), range(200)):
+            assert isinstance(made, torch.jit.ScriptModule)
+    assert list(warnings.filters) == before
+
+
+def test_a_model_thread_runs_scripts_as_they_are(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[str, bool]] = set()
+
+    def watched(runner: SlotRunner, *work: Any) -> Any:
+        seen.add((threading.current_thread().name, torch._C._get_graph_executor_optimize()))
+        return prefill(runner, *work)
+
+    prefill = SlotRunner.prefill
+    monkeypatch.setattr(SlotRunner, "prefill", watched)
+
+    async def ask() -> None:
+        engine = LocalEngine(llama)
+        await generate(engine, Call("answer", Chat.ask("what?"), Sampling(max_tokens=2)))
+        await engine.close()
+
+    asyncio.run(ask())
+    assert seen == {("llava-model", False)}
+
+
+def test_rows_are_copied_by_a_script() -> None:
+    assert isinstance(slots._copy, torch.jit.ScriptFunction)
 
 
 @pytest.mark.parametrize("kernel", Kernel)
