@@ -85,13 +85,13 @@ def flows(setup: Setup, verdicts: Sequence[str], levels: Sequence[int], seed: in
     With several questions about each image only the most rows in flight are run.
     """
     plain = warmed(setup.loaded)
+    others = pictures.chats(_BEFORE * setup.samples, 1, seed + pictures.ELSEWHERE)
     for questions, in_flight in ((1, levels), (4, levels[-1:])):
         for verdict in verdicts:
             workload = Workload(verdict, questions)
             chats = pictures.chats(setup.samples, questions, seed)
             base = _run_plain(setup, plain, workload, chats)
             yield _flow(setup, workload, base, base, 0)
-            others = pictures.chats(_BEFORE * setup.samples, 1, seed + pictures.ELSEWHERE)
             for level in in_flight:
                 yield _flow(setup, workload, _run_engine(setup, workload, chats, others, level), base, level)
 

@@ -67,7 +67,7 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, kv: Tensor, window: Window, cos: Tensor, sin: Tensor, end: bool) -> Tensor:
         """`hidden` (T, width) behind the layer; with `end`, of the window's last positions alone. Angles (T, 1, dim / 2)."""
         heads = self._qkv(self._before_attention(hidden)).view(len(hidden), -1, self._dim)
-        rotate(heads[:, : -self._kv_heads], cos, sin)  # of queries, keys and values, the first two
+        _rotate(heads[:, : -self._kv_heads], cos, sin)  # of queries, keys and values, the first two
         queries, new = heads[:, : -2 * self._kv_heads], heads[:, -2 * self._kv_heads :].view(len(heads), 2, self._kv_heads, self._dim)
         last = window.last
         if end and last is not None:
@@ -79,7 +79,7 @@ class Layer(nn.Module):
         return hidden
 
 
-def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Turn pairs of numbers in `heads` (T, heads, dim), each from one half of a head and the other, by their angles (T, 1, dim / 2)."""
     one, other = heads.chunk(2, -1)
     into = one * sin

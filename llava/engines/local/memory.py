@@ -18,8 +18,8 @@ _LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_byt
 
 
 def default_budget(device: torch.device, full: int) -> int:
-    """Bytes of KV that an engine on `device` may hold, from what is free now; `full`: those of all calls that it runs together, each of the
-    longest context."""
+    """Bytes of KV that an engine on `device` may hold, from what is free now; `full`: those that can be filled by all calls that
+    run together, and by images beside them."""
     if device.type == "cuda":
         return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
     # Memory that a process never had is dear (on a virtual machine ten to twenty times what it costs to use again), and images come again

@@ -97,7 +97,7 @@ class Slots(Generic[W]):
             if (old.shape[1], old.shape[3]) != (rows, length):
                 new = self._empty(rows, length)
                 for row, owner in enumerate(self.owners):
-                    new[:, row, :, : owner.filled].copy_(old[:, row, :, : owner.filled])
+                    _copy(owner.filled, [old], (row, 0), [new], (row, 0))
                 self.layers[i] = new
         self.rows, self.length = rows, length
 

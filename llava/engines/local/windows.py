@@ -76,17 +76,18 @@ def attended(window: Window, queries: Tensor, new: Tensor, kv: Tensor, scaling: 
     for i, part in enumerate(window.parts):
         end = begin + part.new
         kv[:, part.row, :, part.start : part.start + part.new] = new[begin:end].permute(1, 2, 0, 3)
-        if len(queries) == len(new):
-            found.append(_seen(part, queries[begin:end], kv[:, part.row], scaling))
-        else:  # the last position sees all
-            found.append(_seen(Part(part.row, part.start + part.new - 1, 1, None, []), queries[i : i + 1], kv[:, part.row], scaling))
+        asking = queries[begin:end] if len(queries) == len(new) else queries[i : i + 1]
+        found.append(_seen(part, asking, kv[:, part.row], scaling))
         begin = end
     return torch.cat(found)
 
 
 def _seen(part: Part, queries: Tensor, row: Tensor, scaling: float) -> Tensor:
-    """(count, heads * dim) of queries (count, heads, dim) and the row's keys and values (2, kv_heads, length, dim)."""
-    if len(part.blocks) > 0:
+    """(Q, heads * dim) of queries (Q, heads, dim), of the part's new positions or its last, and the row's keys and values
+    (2, kv_heads, length, dim)."""
+    all_ask = len(queries) == part.new
+    if all_ask and len(part.blocks) > 0:
         return seen_by(part.blocks, queries, row[0], row[1], scaling)
     known = row[:, None, :, : part.start + part.new]
-    return attention(queries.transpose(0, 1)[None], known[0], known[1], part.mask, part.start == 0, scaling)[0]
+    shown = part.mask if all_ask else None  # the last position sees all
+    return attention(queries.transpose(0, 1)[None], known[0], known[1], shown, all_ask and part.start == 0, scaling)[0]

@@ -30,9 +30,10 @@ def test_no_further_than_its_features_come_from(llava: Loaded, wanted: int | lis
 
 
 @pytest.mark.parametrize("kernel", Kernel)
-@pytest.mark.parametrize("act", ["gelu", "quick_gelu", "relu"])
-def test_any_activation(llava: Loaded, act: str, kernel: Kernel) -> None:
+@pytest.mark.parametrize(("act", "attention"), [("gelu", "eager"), ("quick_gelu", "sdpa"), ("relu", "sdpa")])
+def test_any_activation_and_attention(llava: Loaded, act: str, attention: str, kernel: Kernel) -> None:
     model = remade(llava, hidden_act=act)
+    model.set_attn_implementation(attention)
     pixels = torch.randn(9, 3, *[model.config.vision_config.image_size] * 2)  # more rows than go together
     with torch.inference_mode():
         own = torch.stack(list(model.get_image_features(pixels).pooler_output))
