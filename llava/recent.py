@@ -37,17 +37,24 @@ class Kept(Generic[V]):
     def put(self, key: Hashable, value: V, size: int) -> None:
         """Keep a value of `size` bytes, if that is possible at all."""
         if key not in self._items and size <= self._limit:
+            self.make_room(size)
             self._items[key] = value, size
             self.bytes += size
-            self.shrink(self._limit)
 
     def shrink(self, limit: int) -> None:
         """From now on at most `limit` bytes."""
         self._limit = limit
-        while self.bytes > limit:
-            _, (_, size) = self._items.popitem(last=False)
-            self.bytes -= size
+        self.make_room(0)
+
+    def make_room(self, size: int) -> list[V]:
+        """What has to go, and is gone now, for a value of `size` bytes."""
+        gone: list[V] = []
+        while self._items and self.bytes + size > self._limit:
+            value, freed = self._items.popitem(last=False)[1]
+            gone.append(value)
+            self.bytes -= freed
             self.evictions += 1
+        return gone
 
 
 class Recent(Generic[K, V]):

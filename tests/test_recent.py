@@ -74,3 +74,15 @@ def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
     assert (kept.bytes, kept.evictions, kept.get("e")) == (10, 1, None)
     kept.shrink(4)
     assert [name for name in "acd" if name in kept] == ["d"]
+
+
+def test_room_is_made_by_what_was_not_used_for_long_and_who_made_it_gets_that() -> None:
+    kept: Kept[str] = Kept(10)
+    for name in "abc":
+        kept.put(name, name, 3)
+    assert kept.make_room(1) == []
+    assert kept.get("a") == "a"
+    assert kept.make_room(5) == ["b", "c"]
+    assert (kept.bytes, kept.evictions) == (3, 2)
+    assert kept.make_room(99) == ["a"]
+    assert kept.bytes == 0

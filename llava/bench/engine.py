@@ -34,6 +34,7 @@ class Plan(RandomModel):
     rounds: int = 3
     samples: int = 16
     tokens: int = 64
+    used: int = 192  # pictures at most that an engine has read before it is measured: more than fit its cache by default
     in_flight: tuple[int, ...] = (1, 4, 16)
     batches: tuple[int, ...] = (1, 8, 32)
     mini_rows: int = 500
@@ -51,13 +52,14 @@ class Plan(RandomModel):
 
     def quick(self) -> Plan:
         """About a minute's worth of it on two cores: a smoke test with figures, not a measurement."""
-        return replace(self, rounds=1, samples=8, tokens=16, in_flight=(1, 8), batches=(1, 8), mini_rows=24, rate_seconds=0.2)
+        return replace(self, rounds=1, samples=8, tokens=16, used=32, in_flight=(1, 8), batches=(1, 8), mini_rows=24, rate_seconds=0.2)
 
 
 @dataclass(slots=True)
 class Round:
-    """The figures of one round."""
+    """The figures of one round, and the machine's own rates just before."""
 
+    rates: Rates
     flows: list[Flow] = field(default_factory=list)
     check: list[Check] = field(default_factory=list)
     decode: list[Decode] = field(default_factory=list)
@@ -70,7 +72,6 @@ class Result:
 
     plan: Plan
     machine: dict[str, object]
-    rates: Rates
     size: Size
     began: str = field(default_factory=now)
     rounds: list[Round] = field(default_factory=list)
@@ -79,19 +80,19 @@ class Result:
 
     def medians(self) -> Round:
         """The figures of all rounds together."""
-        return Round(*(report.over_rounds(getattr(done, part) for done in self.rounds) for part in PARTS))
+        rates = report.medians([done.rates for done in self.rounds])
+        return Round(rates, *(report.over_rounds(getattr(done, part) for done in self.rounds) for part in PARTS))
 
 
 def run(plan: Plan, say: Say, keep: Callable[[Result], object] = lambda _: None) -> Result:
     """Run `plan`; `say` is told what is going on. `keep` gets what there is after each round: whoever stops an hour's run has those."""
     with plan.made(say) as (loaded, _):
-        say("measuring the machine's own speed")
-        others = Others()
-        rates = apart(lambda: measured_rates(loaded.device, loaded.dtype, plan.rate_seconds))
-        size = Size.of(loaded)
-        result = Result(plan, describe(loaded.device, loaded.dtype), rates, size)
-        setup = Setup(loaded, size, rates, plan.tokens, plan.samples)
+        others, size = Others(), Size.of(loaded)
+        result = Result(plan, describe(loaded.device, loaded.dtype), size)
         for number in range(plan.rounds):
+            say("measuring the machine's own speed")
+            rates = apart(lambda: measured_rates(loaded.device, loaded.dtype, plan.rate_seconds))
+            setup = Setup(loaded, size, rates, plan.tokens, plan.samples, plan.used)
             result.rounds.append(_round(setup, plan, number, say))
             result.others = others.share()
             keep(result)
@@ -103,7 +104,7 @@ def run(plan: Plan, say: Say, keep: Callable[[Result], object] = lambda _: None)
 
 
 def _round(setup: Setup, plan: Plan, number: int, say: Say) -> Round:
-    seed, done = plan.seed + 1000 * number, Round()
+    seed, done = plan.seed + 1000 * number, Round(setup.rates)
     parts: dict[str, Callable[[], Iterator[object]]] = {
         "flows": lambda: flows(setup, plan.verdicts, sorted(plan.in_flight), seed),
         "check": lambda: iter([check_on_cached_prefix(setup, seed + 100)]),
@@ -129,7 +130,7 @@ def markdown(result: Result) -> str:
         f"`llava bench engine`, {result.began[:10]}: {said(result.machine)}. Shape {plan.shape}: random weights "
         f"({size.body / 1e6:.1f} M in the language model's layers), a prompt begins with {size.prefix} tokens of system line and image. "
         f"Answers and captions have {plan.tokens} tokens. {plan.rounds} rounds in turn, medians. The machine multiplies "
-        f"{result.rates.operations / 1e9:.0f} G operations/s and moves {result.rates.bytes / 1e9:.1f} GB/s.{_beside(result.others)}"
+        f"{both.rates.operations / 1e9:.0f} G operations/s and moves {both.rates.bytes / 1e9:.1f} GB/s.{_beside(result.others)}"
     )
     parts = [head]
     if forced and both.flows:

@@ -1,5 +1,8 @@
 """The least time that a machine could take for a workload: the larger of operations / rate and bytes / bandwidth.
 
+That lets all arithmetic and all traffic happen at once. Where prompts are read in one pass and tokens spoken in another, as here, a core
+does one at a time: the least time `in_turn` is that of the prompts' operations and the larger of both for the tokens.
+
 What is counted is what no engine can leave out: each image through the vision tower and the prompt's beginning (system line and
 image) once, each other position of a prompt and each token once, the weights once for every token of the rows that run together, and
 each row's keys and values once a token. Norms, rotations, softmax and sampling are not counted. A machine whose caches hold the
@@ -83,32 +86,37 @@ def _image_positions(loaded: Loaded) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """`seconds` that a workload takes at least, and which of the two (`operations` or `bytes`) sets it."""
+    """`seconds` that a workload takes at least, and which of the two (`operations` or `bytes`) sets it; `in_turn`, the seconds where tokens
+    wait for prompts."""
 
     operations: float
     bytes: float
     seconds: float
     bound: str
+    in_turn: float
 
 
-def floor(operations: float, moved: float, rates: Rates) -> Floor:
-    """The larger of both times."""
+def floor(operations: float, moved: float, rates: Rates, prompts: float = 0.0) -> Floor:
+    """The larger of both times; `prompts` of the operations need hardly any traffic."""
     computing, moving = operations / rates.operations, moved / rates.bytes
-    return Floor(operations, moved, max(computing, moving), "operations" if computing >= moving else "bytes")
+    reading = prompts / rates.operations
+    bound = "operations" if computing >= moving else "bytes"
+    return Floor(operations, moved, max(computing, moving), bound, reading + max(computing - reading, moving))
 
 
 def floor_of_calls(size: Size, calls: Sequence[tuple[Call, Said]], in_flight: int, rates: Rates) -> Floor:
     """The floor of finished calls, of which `in_flight` ran together."""
     images = len({image.sha256 for call, _ in calls for image in call.chat.images})
-    operations = images * (size.image + _operations(size, size.system, size.prefix)) + _operations(size, 0, size.system)
-    cached, tokens = 0, 0
+    prompts = images * (size.image + _operations(size, size.system, size.prefix)) + _operations(size, 0, size.system)
+    spoken, cached, tokens = 0, 0, 0
     for call, said in calls:
         shared, end = size.prefix if call.chat.images else size.system, said.prompt_tokens + said.completion_tokens - 1
-        operations += _operations(size, shared, end) + 2 * size.head * said.completion_tokens
+        prompts += _operations(size, shared, said.prompt_tokens)
+        spoken += _operations(size, said.prompt_tokens, end) + 2 * size.head * said.completion_tokens
         cached += _pairs(said.prompt_tokens, end) * size.cached
         tokens += said.completion_tokens
     passes = math.ceil(tokens / in_flight)
-    return floor(operations, passes * (size.body + size.head) * size.bytes_per_value + cached, rates)
+    return floor(prompts + spoken, passes * (size.body + size.head) * size.bytes_per_value + cached, rates, prompts)
 
 
 def floor_of_step(size: Size, contexts: Iterable[int], rates: Rates) -> Floor:

@@ -20,7 +20,6 @@ from llava.chat import Call, Chat
 from llava.ecso import ECSO, Trace
 
 PATHS = {"no": "safe", "yes": "harmful", "model": "the model's own"}  # forced verdict -> the path that it leads to
-_BEFORE = 4  # pictures that an engine in use has read, for each sample
 Row = list[tuple[Call, Said]]
 
 
@@ -46,7 +45,8 @@ class Flow:
     """One workload done in one `way` ("plain" or "engine"), `in_flight` rows at a time.
 
     `answers`: seconds a row, in plain direct answers. `ratio`: rows a second over the plain way's. `first`: seconds from asking to the
-    first text of step 1. `floor`: rows a second that the machine could do at best, `reached` the part of it, `bound` what sets it.
+    first text of step 1. `floor`: rows a second that the machine could do at best, `reached` the part of it, `bound` what sets it;
+    `reached_in_turn`: the part of what it could do where a core reads prompts and speaks in turn (see `floor`).
     `equal`: rows of which every call said what it said in the plain way.
     """
 
@@ -66,6 +66,7 @@ class Flow:
     peak_mib: float
     floor: float
     reached: float
+    reached_in_turn: float
     bound: str
 
 
@@ -85,7 +86,7 @@ def flows(setup: Setup, verdicts: Sequence[str], levels: Sequence[int], seed: in
     With several questions about each image only the most rows in flight are run.
     """
     plain = warmed(setup.loaded)
-    others = pictures.chats(_BEFORE * setup.samples, 1, seed + pictures.ELSEWHERE)
+    others = pictures.chats(max(setup.used, max(levels)), 1, seed + pictures.ELSEWHERE)
     for questions, in_flight in ((1, levels), (4, levels[-1:])):
         for verdict in verdicts:
             workload = Workload(verdict, questions)
@@ -103,7 +104,7 @@ def _run_plain(setup: Setup, plain: Plain, workload: Workload, chats: Sequence[C
 
 
 def _run_engine(setup: Setup, workload: Workload, chats: Sequence[Chat], others: Sequence[Chat], level: int) -> Run:
-    """On an engine that has read all of `others`, and answered some."""
+    """On an engine that has read of `others` what its cache holds, or all, and answered some."""
     with opened(setup.loaded) as engine, ECSO(watched := Watched(engine, workload.forced), policy=setup.policy) as guard:
         use(engine, others[level:], level)
         guard.map(others[:level], concurrency=level, progress=False, on_error="raise")
@@ -142,5 +143,6 @@ def _flow(setup: Setup, workload: Workload, run: Run, base: Run, level: int) -> 
         peak_mib=run.peak_mib,
         floor=count / best.seconds,
         reached=best.seconds / run.seconds,
+        reached_in_turn=best.in_turn / run.seconds,
         bound=best.bound,
     )

@@ -78,6 +78,7 @@ FLOW = (
     Column("peak memory", lambda f: f"{f.peak_mib:.0f} MiB"),
     Column("machine's limit", lambda f: f"{f.floor:.2f} samples/s ({f.bound})"),
     Column("reached", lambda f: f"{f.reached:.0%}"),
+    Column("prompts and tokens in turn", lambda f: f"{f.reached_in_turn:.0%}"),
     Column("same tokens", lambda f: "-" if f.way == "plain" else f"{f.equal} of {f.rows} rows"),
 )
 CHECK = (

@@ -25,13 +25,15 @@ CHECK_TOKENS = 2  # what a model that was trained says: the word and the end
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """`tokens` is the length of answers and captions, `samples` the number of rows of a workload."""
+    """`tokens` is the length of answers and captions, `samples` the number of rows of a workload, `used` how many pictures an engine may
+    have read before one."""
 
     loaded: Loaded
     size: Size
     rates: Rates
     tokens: int
     samples: int
+    used: int
 
     @property
     def device(self) -> torch.device:
@@ -63,8 +65,8 @@ def opened(loaded: Loaded, **options: Any) -> Iterator[LocalEngine]:
 
 
 def use(engine: LocalEngine, chats: Sequence[Chat], in_flight: int) -> None:
-    """Has the engine read each of `chats`, `in_flight` at a time, so that it holds images and memory like one that has been in use: on a
-    virtual machine memory that a process never had costs many times what it costs to use again."""
+    """Has the engine read `chats`, `in_flight` at a time, until its cache is full: it then holds images and memory like one that has been
+    in use. On a virtual machine memory that a process never had costs many times what it costs to use again."""
     calls = [Call("answer", chat, Sampling(max_tokens=1)) for chat in chats]
 
     async def together(some: Sequence[Call]) -> None:
@@ -72,6 +74,8 @@ def use(engine: LocalEngine, chats: Sequence[Chat], in_flight: int) -> None:
 
     for at in range(0, len(calls), in_flight):
         asyncio.run(together(calls[at : at + in_flight]))
+        if engine.stats().evictions:
+            break
 
 
 def warmed(loaded: Loaded) -> Plain:

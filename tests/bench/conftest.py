@@ -25,4 +25,4 @@ def random_llava(random_tiny: Path) -> Loaded:
 
 @pytest.fixture
 def setup(random_llava: Loaded) -> Setup:
-    return Setup(random_llava, Size.of(random_llava), Rates(1e9, 1e9), tokens=6, samples=4)
+    return Setup(random_llava, Size.of(random_llava), Rates(1e9, 1e9), tokens=6, samples=4, used=8)

@@ -1,3 +1,5 @@
+import pytest
+
 from llava.bench.floor import Size, floor, floor_of_calls, floor_of_step
 from llava.bench.machine import Rates
 from llava.bench.plain import Said
@@ -22,12 +24,20 @@ def test_the_larger_of_computing_and_moving_sets_the_floor() -> None:
     assert (floor(1e6, 3e6, RATES).seconds, floor(1e6, 3e6, RATES).bound) == (3.0, "bytes")
 
 
+def test_in_turn_tokens_wait_for_prompts() -> None:
+    assert floor(5e6, 3e6, RATES, prompts=4e6).in_turn == 4.0 + 3.0
+    assert floor(5e6, 3e6, RATES, prompts=1e6).in_turn == 1.0 + 4.0
+
+
 def test_one_call_is_counted_by_hand() -> None:
     found = floor_of_calls(SIZE, [(ask(), said(40, 3))], 1, RATES)
     positions = 42  # the prompt and two of the three tokens: the last one is not fed again
     seen = sum(range(1, positions + 1))
     assert found.operations == 50_000 + 2 * 1000 * positions + 4 * seen + 2 * 100 * 3
     assert found.bytes == 3 * 1100 * 2 + (41 + 42) * 8
+    prompt = 50_000 + 2 * 1000 * 40 + 4 * sum(range(1, 41))
+    spoken = found.operations - prompt
+    assert found.in_turn == pytest.approx((prompt + max(spoken, found.bytes)) / 1e6)
 
 
 def test_a_second_question_about_an_image_costs_its_own_tokens_only() -> None:

@@ -29,6 +29,7 @@ FLOW = Flow(
     peak_mib=700.0,
     floor=5.0,
     reached=0.5,
+    reached_in_turn=0.625,
     bound="operations",
 )
 RECORDS = (
@@ -57,7 +58,7 @@ def test_a_table_has_a_heading_a_rule_and_a_row_for_each_record(record: object) 
 
 def test_a_flows_row_shows_its_figures() -> None:
     row = table([FLOW]).splitlines()[-1]
-    for shown in ("engine, 16 in flight", "2.50", "2.20", "3 of 4", "50%", "16 of 16 rows", "5.00 samples/s (operations)"):
+    for shown in ("engine, 16 in flight", "2.50", "2.20", "3 of 4", "50%", "62%", "16 of 16 rows", "5.00 samples/s (operations)"):
         assert shown in row
     assert "- |" in table([replace(FLOW, way="plain")]).splitlines()[-1]
 

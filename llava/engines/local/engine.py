@@ -73,7 +73,7 @@ class LocalEngine:
         lanes = lanes_for(loaded, max_batch, prefill_chunk, budget)
         self._schedulers, self._runner = [lane.scheduler for lane in lanes], lanes[0].runner
         self._max_batch = max_batch
-        self._inbox: Inbox[Any] = Inbox(max_batch, max_waiting, len(lanes))
+        self._inbox: Inbox[Any] = Inbox([one.max_batch for one in self._schedulers], max_waiting)
         # Prompts are prepared one after another, beside the model threads: reading an image takes as long as several tokens.
         self._preparing = ThreadPoolExecutor(1, "llava-prepare", cores.use, (1, torch.get_num_threads()))
         self._threads = begin(lanes, self._inbox)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
@@ -57,14 +57,15 @@ def _put(items: list[tuple[Job[P], Delta | Exception]]) -> None:
 
 
 class Inbox(Generic[P]):
-    """At most `running` + `max_waiting` calls have a place; one more raises `Overloaded`. Closing fails those that wait and that come.
+    """As many calls have a place as run, and `max_waiting`; one more raises `Overloaded`. Closing fails those that wait and that come.
 
-    `takers` model threads take calls out of it.
+    Model threads, its takers, take calls out of it: taker i runs at most `running[i]` of them.
     """
 
-    def __init__(self, running: int, max_waiting: int, takers: int = 1) -> None:
-        self._places = running + max_waiting
-        self._takers = takers
+    def __init__(self, running: Sequence[int], max_waiting: int) -> None:
+        self._places = sum(running) + max_waiting
+        self._running = running
+        self._busy = [0] * len(running)  # calls that each taker has, as it said when it last came
         self.max_waiting = max_waiting
         self.turns = 0  # of all takers: whoever cannot start a call may be able to after another's turn
         self._patient = 0  # takers that wait for another's turn
@@ -111,11 +112,12 @@ class Inbox(Generic[P]):
         with self._changed, suppress(ValueError):  # not waiting: it runs or is done
             self._waiting.remove(job)
 
-    def take(self, room: int, wait: bool, turn: int | None = None, taker: int = 0) -> list[Job[P]] | None:
-        """The jobs that have come, in order: all, or of several takers its part, for which it has `room`. With `wait`, one at least, unless
-        `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing after another is
-        answered where the prefix lies. None after closing. For model threads.
+    def take(self, busy: int, wait: bool, turn: int | None = None, taker: int = 0) -> list[Job[P]] | None:
+        """The jobs that have come, in order, for a taker that is `busy` with so many: all, or of several takers its share. With `wait`, one
+        at least, unless `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing
+        after another is answered where the prefix lies. None after closing. For model threads.
         """
+        self._busy[taker] = busy
         if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
             return []
         with self._changed:
@@ -124,7 +126,7 @@ class Inbox(Generic[P]):
                 self._idle.add(taker)
             self._changed.wait_for(
                 lambda: (
-                    (self._waiting and room and not (idle and min(self._idle) < taker))
+                    (self._share(taker) and not (idle and min(self._idle) < taker))
                     or self.closed
                     or not wait
                     or turn not in (None, self.turns)
@@ -134,11 +136,23 @@ class Inbox(Generic[P]):
             self._idle.discard(taker)
             if self.closed:
                 return None
-            count = len(self._waiting) if self._takers == 1 else min(-(-len(self._waiting) // self._takers), room)
-            jobs = [self._waiting.popleft() for _ in range(count)]
-            if idle and self._waiting:
+            jobs = [self._waiting.popleft() for _ in range(self._share(taker))]
+            self._busy[taker] += len(jobs)
+            if jobs and self._waiting:
                 self._changed.notify_all()
             return jobs
+
+    def _share(self, taker: int) -> int:
+        """How many of the waiting jobs are the taker's, where each goes to whoever has fewest and room. One that is alone takes all."""
+        if len(self._busy) == 1:
+            return len(self._waiting)
+        busy = list(self._busy)
+        for _ in self._waiting:
+            free = [i for i, most in enumerate(self._running) if busy[i] < most]
+            if not free:
+                break
+            busy[min(free, key=lambda i: (busy[i], i != taker))] += 1
+        return busy[taker] - self._busy[taker]
 
     def turned(self) -> None:
         """A taker has taken its turn: calls may be able to start that were not before."""

@@ -73,7 +73,7 @@ def _serve(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int
     came: list[Job[Any]] = []
     try:
         used, turn, worked = None, inbox.turns, False
-        while (jobs := inbox.take(lane.scheduler.places, not worked, None if lane.scheduler.idle else turn, number)) is not None:
+        while (jobs := inbox.take(lane.scheduler.busy, not worked, None if lane.scheduler.idle else turn, number)) is not None:
             came = jobs
             while came:
                 lane.add(came[0])

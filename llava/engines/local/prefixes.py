@@ -136,7 +136,8 @@ class Prefixes:
                 break
             size = (span.end - begin) * slots.position_bytes
             if span.key not in self._kept and size <= self._limit:
-                self._kept.put(span.key, slots.snapshot(reader, begin, span.end), size)
+                gone = self._kept.make_room(size)  # a picture's keys and values are as many as another's: no new memory for them
+                self._kept.put(span.key, slots.snapshot(reader, begin, span.end, gone), size)
                 if begin == 0:
                     self._text = reader.prompt.head, span.key
             slots.hold(reader, slots.held(reader) | {span.key})

@@ -51,12 +51,12 @@ class Scheduler(Generic[S]):
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
-        return not (self.waiting or self.prefilling or self.decoding)
+        return not self.busy
 
     @property
-    def places(self) -> int:
-        """Calls that may still come and start."""
-        return max(self.max_batch - len(self.waiting) - len(self.prefilling) - len(self.decoding), 0)
+    def busy(self) -> int:
+        """Calls that have come and not ended."""
+        return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     @property
     def running(self) -> list[S]:

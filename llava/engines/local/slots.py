@@ -6,7 +6,7 @@ knows what that was: the next call there may begin alike. Knows no text and no s
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -163,10 +163,13 @@ class Slots(Generic[W]):
         self._held[target] = self._held.get(source, frozenset())
         self.owners[target] = self.owners[source]
 
-    def snapshot(self, owner: W, start: int, end: int) -> Tensor:
-        """A copy of the row's positions `start` to `end`: (layers, keys and values, kv_heads, positions, head_dim)."""
-        row = self.owners.index(owner)
-        made = self._memory((len(self.layers), 2, self._heads, end - start, self._dim))
+    def snapshot(self, owner: W, start: int, end: int, spare: Iterable[Tensor] = ()) -> Tensor:
+        """A copy of the row's positions `start` to `end`: (layers, keys and values, kv_heads, positions, head_dim). One of `spare` that is
+        as large is written over: new memory may cost a system far more than the copy does."""
+        row, shape = self.owners.index(owner), (len(self.layers), 2, self._heads, end - start, self._dim)
+        made = next((old for old in spare if old.shape == shape), None)
+        if made is None:
+            made = self._memory(shape)
         _copy(end - start, self.layers, (row, start), _rows_of(made), (0, 0))
         return made
 

@@ -19,16 +19,16 @@ async def jobs(count: int) -> list[Job[None]]:
 
 
 def test_first_come_first_served() -> None:
-    inbox: Inbox[None] = Inbox(1, 3)
+    inbox: Inbox[None] = Inbox([1], 3)
     waiting = asyncio.run(jobs(3))
     for job in waiting:
         inbox.put(job)
-    assert inbox.take(1, wait=True) == waiting
-    assert inbox.take(1, wait=False) == []
+    assert inbox.take(0, wait=True) == waiting
+    assert inbox.take(0, wait=False) == []
 
 
 def test_beyond_the_places_is_overloaded_and_a_place_that_was_left_is_free_again() -> None:
-    inbox: Inbox[None] = Inbox(1, 2)
+    inbox: Inbox[None] = Inbox([1], 2)
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(inbox.place())
@@ -40,28 +40,28 @@ def test_beyond_the_places_is_overloaded_and_a_place_that_was_left_is_free_again
 
 
 def test_a_cancelled_call_that_waits_is_forgotten() -> None:
-    inbox: Inbox[None] = Inbox(1, 3)
+    inbox: Inbox[None] = Inbox([1], 3)
     first, second = asyncio.run(jobs(2))
     inbox.put(first)
     inbox.put(second)
     inbox.cancel(first)
     assert first.cancelled
-    assert inbox.take(1, wait=False) == [second]
+    assert inbox.take(0, wait=False) == [second]
     inbox.cancel(second)  # runs by now: only its flag is set
     assert second.cancelled
 
 
 def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
-    inbox: Inbox[None] = Inbox(1, 5)
+    inbox: Inbox[None] = Inbox([1], 5)
     taken: list[list[Job[None]] | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take(1, wait=True)))
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(0, wait=True)))
     thread.start()
     inbox.close()
     thread.join()
     assert taken == [None]
 
     async def main() -> None:
-        late: Inbox[None] = Inbox(1, 5)
+        late: Inbox[None] = Inbox([1], 5)
         waiting = Job(CALL, None, 0.0)
         late.put(waiting)
         late.close()
@@ -71,7 +71,7 @@ def test_closing_fails_those_that_wait_and_wakes_the_thread() -> None:
             late.put(Job(CALL, None, 0.0))
         with pytest.raises(EngineClosed), late.place():
             pass
-        assert late.take(1, wait=False) is None
+        assert late.take(0, wait=False) is None
 
     asyncio.run(main())
 
@@ -101,36 +101,69 @@ def test_a_job_whose_loop_is_gone_counts_as_cancelled() -> None:
     assert job.cancelled
 
 
-def test_several_takers_share_what_waits_as_far_as_they_have_room() -> None:
-    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+def test_of_several_takers_each_gets_as_many_calls_as_the_others_have() -> None:
+    inbox: Inbox[None] = Inbox([8, 8], 8)
+    waiting = asyncio.run(jobs(7))
+    for job in waiting:
+        inbox.put(job)
+    assert inbox.take(0, wait=False, taker=0) == waiting[:4]
+    assert inbox.take(4, wait=False, taker=0) == []  # the rest is the other one's, who comes later
+    assert inbox.take(0, wait=False, taker=1) == waiting[4:]
+
+
+def test_who_has_ended_calls_sooner_gets_the_next() -> None:
+    inbox: Inbox[None] = Inbox([8, 8], 8)
+    assert (inbox.take(5, wait=False, taker=0), inbox.take(2, wait=False, taker=1)) == ([], [])
     waiting = asyncio.run(jobs(5))
     for job in waiting:
         inbox.put(job)
-    assert inbox.take(2, wait=False) == waiting[:2]
-    assert inbox.take(0, wait=False) == []
-    assert inbox.take(9, wait=True) == waiting[2:4]
-    assert inbox.take(9, wait=True) == waiting[4:]
+    assert inbox.take(5, wait=False, taker=0) == waiting[:1]
+    assert inbox.take(2, wait=False, taker=1) == waiting[1:]
+
+
+def test_nobody_gets_more_calls_than_fit_and_those_left_over_wait() -> None:
+    inbox: Inbox[None] = Inbox([4, 3], 8)
+    waiting = asyncio.run(jobs(6))
+    for job in waiting:
+        inbox.put(job)
+    assert inbox.take(2, wait=False, taker=1) == waiting[:1]
+    assert inbox.take(3, wait=False, taker=1) == []
+    assert inbox.take(0, wait=False, taker=0) == waiting[1:5]
+    assert inbox.take(4, wait=False, taker=0) == []
+    assert inbox.take(2, wait=True, taker=1) == waiting[5:]
+
+
+def test_a_taker_that_waits_is_woken_for_its_share() -> None:
+    inbox: Inbox[None] = Inbox([8, 8], 8)
+    inbox.take(3, wait=False, taker=0)
+    taken: list[list[Job[None]] | None] = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(0, wait=True, taker=1)))
+    thread.start()
+    (job,) = asyncio.run(jobs(1))
+    inbox.put(job)
+    thread.join()
+    assert taken == [[job]]
 
 
 def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> None:
-    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+    inbox: Inbox[None] = Inbox([8, 8], 8)
     taken: list[list[Job[None]] | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take(1, wait=True, turn=inbox.turns)))
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(0, wait=True, turn=inbox.turns)))
     thread.start()
     while not inbox._patient:
         pass
     inbox.turned()
     thread.join()
-    assert inbox.take(1, wait=True, turn=0) == []  # the turn was taken before
+    assert inbox.take(0, wait=True, turn=0) == []  # the turn was taken before
     assert taken == [[]]
 
 
 def test_of_idle_takers_the_first_one_goes_first_and_another_one_only_while_that_one_is_busy() -> None:
-    inbox: Inbox[None] = Inbox(8, 8, takers=2)
+    inbox: Inbox[None] = Inbox([8, 8], 8)
     took: list[int] = []
 
     def work(taker: int) -> None:
-        while inbox.take(8, wait=True, taker=taker) is not None:
+        while inbox.take(0, wait=True, taker=taker) is not None:
             took.append(taker)
             until_seen.release()
             if len(took) == 21:

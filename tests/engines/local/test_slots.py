@@ -221,6 +221,16 @@ def test_a_snapshot_is_a_copy_and_loads_where_it_is_wanted() -> None:
     assert row == [8.0, 8.0, 2.0, 2.0, 2.0, 0.0]
 
 
+def test_a_snapshot_is_made_in_memory_that_nobody_needs_where_that_is_as_large() -> None:
+    one, other = Call(1.0, filled=9), Call(7.0, filled=9)
+    slots = made(one, other)
+    wanted, old = slots.snapshot(other, 3, 7), slots.snapshot(one, 2, 6)
+    again = slots.snapshot(other, 3, 7, [slots.snapshot(one, 2, 5), old])
+    assert again.data_ptr() == old.data_ptr()
+    assert again.equal(wanted)
+    assert slots.snapshot(other, 3, 8, [old]).data_ptr() != old.data_ptr()
+
+
 def test_a_row_knows_what_it_holds_wherever_its_call_moves_and_after_it() -> None:
     calls = [Call(float(10 * i), filled=3 + i) for i in range(4)]
     slots = made(*calls)
