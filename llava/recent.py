@@ -47,9 +47,9 @@ class Kept(Generic[V]):
         self.make_room(0)
 
     def make_room(self, size: int) -> list[V]:
-        """What has to go, and is gone now, for a value of `size` bytes."""
+        """What has to go, and is gone now, for a value of `size` bytes; nothing goes for one that is never kept."""
         gone: list[V] = []
-        while self._items and self.bytes + size > self._limit:
+        while size <= self._limit < self.bytes + size:
             value, freed = self._items.popitem(last=False)[1]
             gone.append(value)
             self.bytes -= freed

@@ -84,5 +84,6 @@ def test_room_is_made_by_what_was_not_used_for_long_and_who_made_it_gets_that() 
     assert kept.get("a") == "a"
     assert kept.make_room(5) == ["b", "c"]
     assert (kept.bytes, kept.evictions) == (3, 2)
-    assert kept.make_room(99) == ["a"]
+    assert kept.make_room(11) == []  # too large to be kept: nobody has to go for it
+    assert kept.make_room(10) == ["a"]
     assert kept.bytes == 0

@@ -34,7 +34,7 @@ class Plan(RandomModel):
     rounds: int = 3
     samples: int = 16
     tokens: int = 64
-    used: int = 192  # pictures at most that an engine has read before it is measured: more than fit its cache by default
+    used: int = 192  # pictures at most that an engine has read before it is measured; of shape 33m more than fit a CPU's cache
     in_flight: tuple[int, ...] = (1, 4, 16)
     batches: tuple[int, ...] = (1, 8, 32)
     mini_rows: int = 500
@@ -46,7 +46,7 @@ class Plan(RandomModel):
     def __post_init__(self) -> None:
         RandomModel.__post_init__(self)
         check_names(self, parts=PARTS, verdicts=PATHS)
-        check_least(self, rounds=1, samples=1, tokens=2, mini_rows=1, soak=0, in_flight=1, batches=1)
+        check_least(self, rounds=1, samples=1, tokens=2, used=1, mini_rows=1, soak=0, in_flight=1, batches=1)
         if self.pictures is not None:
             pictures.mixed(1, self.pictures, self.seed)
 

@@ -1,7 +1,7 @@
 """The least time that a machine could take for a workload: the larger of operations / rate and bytes / bandwidth.
 
 That lets all arithmetic and all traffic happen at once. Where prompts are read in one pass and tokens spoken in another, as here, a core
-does one at a time: the least time `in_turn` is that of the prompts' operations and the larger of both for the tokens.
+does one at a time: `in_turn` estimates what is left then, the time of the prompts' operations and the larger of both for the tokens.
 
 What is counted is what no engine can leave out: each image through the vision tower and the prompt's beginning (system line and
 image) once, each other position of a prompt and each token once, the weights once for every token of the rows that run together, and
@@ -86,8 +86,8 @@ def _image_positions(loaded: Loaded) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """`seconds` that a workload takes at least, and which of the two (`operations` or `bytes`) sets it; `in_turn`, the seconds where tokens
-    wait for prompts."""
+    """`seconds` that a workload takes at least, and which of the two (`operations` or `bytes`) sets it; `in_turn`, the seconds where all
+    prompts are read before tokens are spoken."""
 
     operations: float
     bytes: float
@@ -97,7 +97,7 @@ class Floor:
 
 
 def floor(operations: float, moved: float, rates: Rates, prompts: float = 0.0) -> Floor:
-    """The larger of both times; `prompts` of the operations need hardly any traffic."""
+    """The larger of both times; `prompts` of the operations need no traffic worth counting."""
     computing, moving = operations / rates.operations, moved / rates.bytes
     reading = prompts / rates.operations
     bound = "operations" if computing >= moving else "bytes"
@@ -111,8 +111,8 @@ def floor_of_calls(size: Size, calls: Sequence[tuple[Call, Said]], in_flight: in
     spoken, cached, tokens = 0, 0, 0
     for call, said in calls:
         shared, end = size.prefix if call.chat.images else size.system, said.prompt_tokens + said.completion_tokens - 1
-        prompts += _operations(size, shared, said.prompt_tokens)
-        spoken += _operations(size, said.prompt_tokens, end) + 2 * size.head * said.completion_tokens
+        prompts += _operations(size, shared, said.prompt_tokens) + 2 * size.head  # the first token comes of the prompt
+        spoken += _operations(size, said.prompt_tokens, end) + 2 * size.head * (said.completion_tokens - 1)
         cached += _pairs(said.prompt_tokens, end) * size.cached
         tokens += said.completion_tokens
     passes = math.ceil(tokens / in_flight)

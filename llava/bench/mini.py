@@ -30,8 +30,8 @@ class Mini:
 
 
 def mini(rows: int, folder: Path | None, seed: int) -> Mini:
-    """One round over `rows` questions about pictures of their own, on an engine that has read as many others; `map` chooses how many are
-    in flight. `folder` holds pictures to vary, besides drawn ones."""
+    """One round over `rows` questions about pictures of their own, on an engine that has read others until its cache was full, at most as
+    many; `map` chooses how many are in flight. `folder` holds pictures to vary, besides drawn ones."""
     chats = pictures.mixed(rows, folder, seed)
     with cores.one():
         loaded = load(str(MINI), device="cpu", dtype="float32")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import Field, asdict, dataclass, fields, is_dataclass, replace
 from html import escape
 from pathlib import Path
-from statistics import median
+from statistics import median, mode
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from llava.bench.flows import Flow
@@ -21,7 +21,8 @@ _SUMMED = {"rows", "equal", "harmful", "hits", "misses", "requests", "lost"}
 
 
 def medians(rounds: Sequence[T]) -> T:
-    """One record from the same record of several rounds: medians of its figures, sums of its counts."""
+    """One record from the same record of several rounds: medians of its figures, sums of its counts, the
+    words that most rounds have."""
     changes: dict[str, Any] = {}
     for field in fields(rounds[0]):  # type: ignore[arg-type]
         values = [getattr(record, field.name) for record in rounds]
@@ -29,6 +30,8 @@ def medians(rounds: Sequence[T]) -> T:
             changes[field.name] = sum(values)
         elif isinstance(values[0], float):
             changes[field.name] = median(values)
+        elif isinstance(values[0], str):
+            changes[field.name] = mode(values)
     return replace(rounds[0], **changes)  # type: ignore[type-var]
 
 
@@ -78,7 +81,7 @@ FLOW = (
     Column("peak memory", lambda f: f"{f.peak_mib:.0f} MiB"),
     Column("machine's limit", lambda f: f"{f.floor:.2f} samples/s ({f.bound})"),
     Column("reached", lambda f: f"{f.reached:.0%}"),
-    Column("prompts and tokens in turn", lambda f: f"{f.reached_in_turn:.0%}"),
+    Column("reached, in turn", lambda f: f"{f.reached_in_turn:.0%}"),
     Column("same tokens", lambda f: "-" if f.way == "plain" else f"{f.equal} of {f.rows} rows"),
 )
 CHECK = (

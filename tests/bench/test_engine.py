@@ -57,6 +57,9 @@ def test_ratios_follow_from_the_seconds_of_one_round(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "engine.json").read_text())
     assert len(data["rounds"]) == 2
     assert data["medians"]["flows"][0]["rows"] == 4
+    rates = [done["rates"]["operations"] for done in data["rounds"]]
+    assert rates[0] != rates[1]
+    assert data["medians"]["rates"]["operations"] == pytest.approx(sum(rates) / 2)
     plain, engine, *_ = data["rounds"][1]["flows"]
     assert engine["ratio"] == pytest.approx(engine["rows_per_second"] / plain["rows_per_second"])
     assert plain["answers"] / engine["answers"] == pytest.approx(engine["ratio"])

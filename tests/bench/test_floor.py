@@ -35,7 +35,7 @@ def test_one_call_is_counted_by_hand() -> None:
     seen = sum(range(1, positions + 1))
     assert found.operations == 50_000 + 2 * 1000 * positions + 4 * seen + 2 * 100 * 3
     assert found.bytes == 3 * 1100 * 2 + (41 + 42) * 8
-    prompt = 50_000 + 2 * 1000 * 40 + 4 * sum(range(1, 41))
+    prompt = 50_000 + 2 * 1000 * 40 + 4 * sum(range(1, 41)) + 2 * 100
     spoken = found.operations - prompt
     assert found.in_turn == pytest.approx((prompt + max(spoken, found.bytes)) / 1e6)
 

@@ -45,6 +45,7 @@ def test_medians_of_figures_and_sums_of_counts() -> None:
     both = medians([FLOW, replace(FLOW, ratio=3.0, equal=15), replace(FLOW, ratio=9.0, hits=0)])
     assert (both.ratio, both.equal, both.rows, both.hits, both.misses) == (3.0, 47, 48, 6, 3)
     assert (both.in_flight, both.path, both.bound) == (16, "safe", "operations")
+    assert medians([FLOW, *[replace(FLOW, bound="bytes")] * 2]).bound == "bytes"
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)

@@ -117,19 +117,20 @@ class Inbox(Generic[P]):
         at least, unless `turns` goes on from `turn`. Of idle takers (they wait, for no turn) the first goes first: whoever asks one thing
         after another is answered where the prefix lies. None after closing. For model threads.
         """
-        self._busy[taker] = busy
         if not (wait or self._waiting or self.closed):  # looked at before every step: without the lock
+            self._busy[taker] = busy
             return []
         with self._changed:
+            self._busy[taker] = busy
             self._patient += turn is not None
             if idle := wait and turn is None:
                 self._idle.add(taker)
             self._changed.wait_for(
                 lambda: (
-                    (self._share(taker) and not (idle and min(self._idle) < taker))
-                    or self.closed
+                    self.closed
                     or not wait
                     or turn not in (None, self.turns)
+                    or (self._share(taker) and not (idle and min(self._idle) < taker))
                 )
             )
             self._patient -= turn is not None

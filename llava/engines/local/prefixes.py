@@ -35,6 +35,7 @@ class Prefixes:
     def __init__(self, budget: int) -> None:
         self._lock = threading.RLock()
         self._kept: Kept[Tensor] = Kept(budget)
+        self._spare: list[Tensor] = []  # the largest of what had to go lately: the next piece is written over it
         self._budget = self._limit = budget
         self._rows: dict[Slots[Any], int] = {}  # bytes that rows take
         self._computing: dict[Hashable, Reader] = {}
@@ -69,6 +70,7 @@ class Prefixes:
         with self._lock:
             self._limit = max(limit, 0)
             self._kept.shrink(self._limit)
+            self._spare = []
 
     def free(self, slots: Slots[Any]) -> None:
         """Keep nothing any more: `slots` are gone, and their lane with them."""
@@ -136,8 +138,9 @@ class Prefixes:
                 break
             size = (span.end - begin) * slots.position_bytes
             if span.key not in self._kept and size <= self._limit:
-                gone = self._kept.make_room(size)  # a picture's keys and values are as many as another's: no new memory for them
-                self._kept.put(span.key, slots.snapshot(reader, begin, span.end, gone), size)
+                self._make_room_for(size)
+                self._kept.put(span.key, slots.snapshot(reader, begin, span.end, self._spare), size)
+                self._spare = []
                 if begin == 0:
                     self._text = reader.prompt.head, span.key
             slots.hold(reader, slots.held(reader) | {span.key})
@@ -158,4 +161,9 @@ class Prefixes:
     def keep_features(self, image_hash: str, features: Tensor) -> None:
         """For calls with the same image elsewhere in their prompt."""
         with self._lock:
+            self._make_room_for(features.nbytes)
             self._kept.put(("features", image_hash), features, features.nbytes)
+
+    def _make_room_for(self, size: int) -> None:
+        gone = [*self._kept.make_room(size), *self._spare]
+        self._spare = sorted(gone, key=lambda value: value.nbytes)[-1:]

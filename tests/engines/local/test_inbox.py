@@ -133,16 +133,45 @@ def test_nobody_gets_more_calls_than_fit_and_those_left_over_wait() -> None:
     assert inbox.take(2, wait=True, taker=1) == waiting[5:]
 
 
-def test_a_taker_that_waits_is_woken_for_its_share() -> None:
-    inbox: Inbox[None] = Inbox([8, 8], 8)
-    inbox.take(3, wait=False, taker=0)
-    taken: list[list[Job[None]] | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take(0, wait=True, taker=1)))
+def sleeping(inbox: Inbox[None], taken: list[list[Job[None]] | None], busy: int, taker: int, turn: int | None = None) -> threading.Thread:
+    """A thread whose taker waits for calls by now, and writes down what it got."""
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(busy, wait=True, turn=turn, taker=taker)), daemon=True)
+    before = len(inbox._idle) + inbox._patient
     thread.start()
-    (job,) = asyncio.run(jobs(1))
-    inbox.put(job)
-    thread.join()
-    assert taken == [[job]]
+    while len(inbox._idle) + inbox._patient == before:
+        time.sleep(0.001)
+    return thread
+
+
+def test_of_two_calls_for_two_takers_that_wait_each_gets_one() -> None:
+    inbox: Inbox[None] = Inbox([8, 8], 8)
+    taken: list[list[Job[None]] | None] = []
+    threads = [sleeping(inbox, taken, 0, taker) for taker in (1, 0)]
+    waiting = asyncio.run(jobs(2))
+    with inbox._changed:  # both come before anybody looks
+        for job in waiting:
+            inbox.put(job)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(map(waiting.index, (job for jobs in taken for job in jobs or []))) == [0, 1]
+    assert [len(jobs or []) for jobs in taken] == [1, 1]
+
+
+def test_who_waits_for_anothers_turn_leaves_a_call_to_one_that_has_fewer_and_takes_it_when_that_has_more() -> None:
+    inbox: Inbox[None] = Inbox([8, 8], 8)
+    taken: list[list[Job[None]] | None] = []
+    inbox.take(1, wait=False, taker=0)
+    thread = sleeping(inbox, taken, 3, 1, inbox.turns)
+    first, *others = asyncio.run(jobs(3))
+    inbox.put(first)
+    thread.join(0.05)
+    assert thread.is_alive()
+    with inbox._changed:
+        for job in others:
+            inbox.put(job)
+    thread.join(10)
+    assert taken == [[first]]
+    assert inbox.take(1, wait=False, taker=0) == others
 
 
 def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> None:

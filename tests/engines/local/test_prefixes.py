@@ -211,21 +211,22 @@ def test_a_small_budget_evicts_what_was_not_used_for_long_and_answers_stay_right
 
 def test_in_a_full_cache_a_new_image_is_kept_in_the_memory_of_an_old_one(llava: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [call(Chat.ask("what is this?", [image(colour)]), 4) for colour in ("red", "green", "blue", "white", "black")]
+    wanted = [run(batcher(llava), one) for one in calls]
     runner = over_slots(batcher(llava))
     piece = runner.prepare(calls[0]).spans[0].end * runner.slots.position_bytes
     inside = batcher(llava, budget=runner.slots.needed(1, 100) + 3 * piece)
-    slots, places = over_slots(inside).slots, list[int]()
+    slots, kept = over_slots(inside).slots, list[Tensor]()
     whole = slots.snapshot
 
     def snapshot(*args: Any) -> Tensor:
-        places.append((made := whole(*args)).data_ptr())
+        kept.append(made := whole(*args))  # as long as it is held, nothing else can be given its memory
         return made
 
     monkeypatch.setattr(slots, "snapshot", snapshot)
-    for one in calls:
-        run(inside, one)
-    assert inside.runner.stats().evictions > 0
-    assert len(set(places)) < len(places) == 5
+    assert [run(inside, one) for one in calls] == wanted
+    assert len({made.data_ptr() for made in kept}) < len(kept) == 5
+    assert [run(inside, one) for one in (calls[4], calls[3], calls[0])] == [wanted[4], wanted[3], wanted[0]]
+    assert inside.runner.stats().image_hits > 0
 
 
 def test_an_image_that_fails_in_the_tower_fails_its_own_call_only(llava: Loaded) -> None:
