@@ -25,11 +25,12 @@ from llava.errors import EngineError, EngineTimeout, LlavaError, Misconfigured, 
 _ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]{2,45}\]|[a-zA-Z0-9._-]{1,253})(:[0-9]{1,5})?/?")
 
 
-def new_client(deadlines: Deadlines, headers: Mapping[str, str]) -> httpx2.AsyncClient:
-    """A pool of connections for the running event loop. Its own clock is a net below `on_time`, which tells waiting from silence."""
+def new_client(deadlines: Deadlines, headers: Mapping[str, str], idle: int = 64) -> httpx2.AsyncClient:
+    """A pool of connections for the running event loop, which keeps so many `idle` ones. Its own clock is a net below `on_time`, which
+    tells waiting from silence."""
     timeout = httpx2.Timeout(max(deadlines.first, deadlines.idle), connect=deadlines.connect, pool=deadlines.connect)
     headers = {"accept-encoding": "identity", **headers}
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=idle, keepalive_expiry=4.0)
     return httpx2.AsyncClient(
         headers=dict(headers), timeout=timeout, limits=limits, verify=certificates(), trust_env=False, follow_redirects=False
     )

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
+
+import httpx2
 
 from llava.chat import Call, Delta, Reply
 from llava.cluster.dial import dial, new_client, post, worker_address
@@ -63,7 +65,9 @@ class ControllerEngine:
         self._deadlines = Deadlines(connect_timeout, first_timeout, idle_timeout, timeout)
         self._closed = False
         headers = cluster_headers()
-        self._clients = PerLoop(lambda: new_client(self._deadlines, headers), lambda client: client.aclose())
+        self._to_workers = PerLoop(lambda: new_client(self._deadlines, headers), httpx2.AsyncClient.aclose)
+        # With a pool of its own: a pool looks at each idle connection, twice a request, and short questions leave many idle.
+        self._to_controller = PerLoop(lambda: new_client(self._deadlines, headers, idle=4), httpx2.AsyncClient.aclose)
 
     @property
     def name(self) -> str:
@@ -81,7 +85,7 @@ class ControllerEngine:
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
         self._closed = True
-        await self._clients.close()
+        await asyncio.gather(self._to_controller.close(), self._to_workers.close())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -130,7 +134,7 @@ class ControllerEngine:
     async def _asked(self, address: str, reader: _Reader, body: bytes, end: float) -> AsyncGenerator[Delta, None]:
         """One worker's answer; raises `EngineError` when it ends without having said that it ends, or is not there at `end`."""
         start = time.monotonic()
-        pieces = _read(dial(await self._clients.get(), address, body), reader)
+        pieces = _read(dial(await self._to_workers.get(), address, body), reader)
         async with aclosing(on_time(pieces, self._deadlines, bool, end)) as timed:
             async for piece in timed:
                 if piece:
@@ -150,7 +154,7 @@ class ControllerEngine:
         """The names of all models that workers serve; raises `UserError` and `EngineError`."""
         self._check_open()
         with self._unless_closed():
-            found = await post(await self._clients.get(), f"{self._controller}/list_models", seconds=self._deadlines.connect)
+            found = await self._ask("list_models")
         models = found.get("models") if isinstance(found, dict) else None
         if not isinstance(models, list) or not all(isinstance(name, str) for name in models):
             raise EngineError(f"What answers at {self._address} is no controller.")
@@ -162,7 +166,9 @@ class ControllerEngine:
         wanted: dict[str, object] = {"model": model, "affinity": images[0].sha256 if images else None}
         if failed is not None:
             wanted |= {"avoid": [failed], "unreachable": unreachable}
-        found = await post(await self._clients.get(), f"{self._controller}/get_worker_address", wanted, seconds=self._deadlines.connect)
+        found = await post(
+            await self._to_controller.get(), f"{self._controller}/get_worker_address", wanted, seconds=self._deadlines.connect
+        )
         address = found.get("address") if isinstance(found, dict) else None
         if address:
             try:
@@ -173,6 +179,9 @@ class ControllerEngine:
         if model not in served:
             raise UnknownModel(f"No worker at controller {self._address} serves {model!r}; served are: {', '.join(served) or 'none'}.")
         raise Unavailable(f"No worker for {model!r} can be reached just now.")
+
+    async def _ask(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
+        return await post(await self._to_controller.get(), f"{self._controller}/{what}", body, seconds=self._deadlines.connect)
 
 
 def _encoded(call: Call, model: str) -> tuple[str, bytes]:
