@@ -43,7 +43,7 @@ class Kept(Generic[V]):
 
     def shrink(self, limit: int) -> None:
         """From now on at most `limit` bytes."""
-        self._limit = limit
+        self._limit = max(limit, 0)
         self.make_room(0)
 
     def make_room(self, size: int) -> list[V]:

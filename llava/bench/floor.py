@@ -1,7 +1,8 @@
 """The least time that a machine could take for a workload: the larger of operations / rate and bytes / bandwidth.
 
 That lets all arithmetic and all traffic happen at once. Where prompts are read in one pass and tokens spoken in another, as here, a core
-does one at a time: `in_turn` estimates what is left then, the time of the prompts' operations and the larger of both for the tokens.
+does one at a time: `in_turn` estimates the least time for that, the larger of both for the prompts and then for the tokens. An engine with
+cores that read while others speak may come below it.
 
 What is counted is what no engine can leave out: each image through the vision tower and the prompt's beginning (system line and
 image) once, each other position of a prompt and each token once, the weights once for every token of the rows that run together, and
@@ -96,12 +97,12 @@ class Floor:
     in_turn: float
 
 
-def floor(operations: float, moved: float, rates: Rates, prompts: float = 0.0) -> Floor:
-    """The larger of both times; `prompts` of the operations need no traffic worth counting."""
+def floor(operations: float, moved: float, rates: Rates, prompts: tuple[float, float] = (0.0, 0.0)) -> Floor:
+    """The larger of both times. `prompts`: how many of the operations and of the bytes are theirs."""
     computing, moving = operations / rates.operations, moved / rates.bytes
-    reading = prompts / rates.operations
+    read, fetched = prompts[0] / rates.operations, prompts[1] / rates.bytes
     bound = "operations" if computing >= moving else "bytes"
-    return Floor(operations, moved, max(computing, moving), bound, reading + max(computing - reading, moving))
+    return Floor(operations, moved, max(computing, moving), bound, max(read, fetched) + max(computing - read, moving - fetched))
 
 
 def floor_of_calls(size: Size, calls: Sequence[tuple[Call, Said]], in_flight: int, rates: Rates) -> Floor:
@@ -115,8 +116,9 @@ def floor_of_calls(size: Size, calls: Sequence[tuple[Call, Said]], in_flight: in
         spoken += _operations(size, said.prompt_tokens, end) + 2 * size.head * (said.completion_tokens - 1)
         cached += _pairs(said.prompt_tokens, end) * size.cached
         tokens += said.completion_tokens
-    passes = math.ceil(tokens / in_flight)
-    return floor(prompts + spoken, passes * (size.body + size.head) * size.bytes_per_value + cached, rates, prompts)
+    weights = (size.body + size.head) * size.bytes_per_value
+    passes, first = math.ceil(tokens / in_flight), math.ceil(len(calls) / in_flight)
+    return floor(prompts + spoken, passes * weights + cached, rates, (prompts, first * weights))
 
 
 def floor_of_step(size: Size, contexts: Iterable[int], rates: Rates) -> Floor:

@@ -25,8 +25,9 @@ def test_the_larger_of_computing_and_moving_sets_the_floor() -> None:
 
 
 def test_in_turn_tokens_wait_for_prompts() -> None:
-    assert floor(5e6, 3e6, RATES, prompts=4e6).in_turn == 4.0 + 3.0
-    assert floor(5e6, 3e6, RATES, prompts=1e6).in_turn == 1.0 + 4.0
+    assert floor(5e6, 3e6, RATES, prompts=(4e6, 0)).in_turn == 4.0 + 3.0
+    assert floor(5e6, 3e6, RATES, prompts=(1e6, 0)).in_turn == 1.0 + 4.0
+    assert floor(5e6, 3e6, RATES, prompts=(1e6, 2e6)).in_turn == 2.0 + 4.0
 
 
 def test_one_call_is_counted_by_hand() -> None:
@@ -36,8 +37,8 @@ def test_one_call_is_counted_by_hand() -> None:
     assert found.operations == 50_000 + 2 * 1000 * positions + 4 * seen + 2 * 100 * 3
     assert found.bytes == 3 * 1100 * 2 + (41 + 42) * 8
     prompt = 50_000 + 2 * 1000 * 40 + 4 * sum(range(1, 41)) + 2 * 100
-    spoken = found.operations - prompt
-    assert found.in_turn == pytest.approx((prompt + max(spoken, found.bytes)) / 1e6)
+    spoken, moved = found.operations - prompt, found.bytes - 1100 * 2
+    assert found.in_turn == pytest.approx((prompt + max(spoken, moved)) / 1e6)
 
 
 def test_a_second_question_about_an_image_costs_its_own_tokens_only() -> None:

@@ -109,3 +109,13 @@ def test_an_address_is_taken_as_it_is(address: str) -> None:
 def test_an_address_that_another_parser_could_read_otherwise_is_none(address: str) -> None:
     with pytest.raises(UserError):
         worker_address(address)
+
+
+def test_of_many_questions_at_once_few_connections_stay_idle() -> None:
+    async def main() -> int:
+        async with listening(raw_server(b"{}")) as url, new_client(Deadlines(), {}, idle=3) as client:
+            await asyncio.gather(*(posted(client, url) for _ in range(12)))
+            pool: Any = client._transport
+            return len(pool._pool.connections)
+
+    assert asyncio.run(main()) == 3

@@ -107,8 +107,7 @@ def test_a_call_that_closing_overtakes_opens_no_new_connection() -> None:
             await asked.close()
             with pytest.raises(EngineClosed):
                 await running
-            assert not asked._to_workers._held  # type: ignore[attr-defined]
-            assert not asked._to_controller._held  # type: ignore[attr-defined]
+            assert not asked._pools._held  # type: ignore[attr-defined]
         assert scripted.seen == []
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -35,6 +35,21 @@ from llava.errors import (
     UserError,
 )
 from llava.model.templates import template_for
+
+
+class _Pools(NamedTuple):
+    """An event loop's connections. A pool looks at each idle one, twice a request, and the controller's short answers leave many idle: they
+    have one of their own, which keeps few."""
+
+    controller: httpx2.AsyncClient
+    workers: httpx2.AsyncClient
+
+    @classmethod
+    def of(cls, deadlines: Deadlines, headers: Mapping[str, str]) -> _Pools:
+        return cls(new_client(deadlines, headers, idle=4), new_client(deadlines, headers))
+
+    async def close(self) -> None:
+        await asyncio.gather(*(client.aclose() for client in self))
 
 
 class ControllerEngine:
@@ -65,9 +80,7 @@ class ControllerEngine:
         self._deadlines = Deadlines(connect_timeout, first_timeout, idle_timeout, timeout)
         self._closed = False
         headers = cluster_headers()
-        self._to_workers = PerLoop(lambda: new_client(self._deadlines, headers), httpx2.AsyncClient.aclose)
-        # With a pool of its own: a pool looks at each idle connection, twice a request, and short questions leave many idle.
-        self._to_controller = PerLoop(lambda: new_client(self._deadlines, headers, idle=4), httpx2.AsyncClient.aclose)
+        self._pools = PerLoop(lambda: _Pools.of(self._deadlines, headers), _Pools.close)
 
     @property
     def name(self) -> str:
@@ -85,7 +98,7 @@ class ControllerEngine:
     async def close(self) -> None:
         """Close the connections; running calls fail with `EngineClosed`. May be called from any event loop."""
         self._closed = True
-        await asyncio.gather(self._to_controller.close(), self._to_workers.close())
+        await self._pools.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -134,7 +147,7 @@ class ControllerEngine:
     async def _asked(self, address: str, reader: _Reader, body: bytes, end: float) -> AsyncGenerator[Delta, None]:
         """One worker's answer; raises `EngineError` when it ends without having said that it ends, or is not there at `end`."""
         start = time.monotonic()
-        pieces = _read(dial(await self._to_workers.get(), address, body), reader)
+        pieces = _read(dial((await self._pools.get()).workers, address, body), reader)
         async with aclosing(on_time(pieces, self._deadlines, bool, end)) as timed:
             async for piece in timed:
                 if piece:
@@ -166,9 +179,7 @@ class ControllerEngine:
         wanted: dict[str, object] = {"model": model, "affinity": images[0].sha256 if images else None}
         if failed is not None:
             wanted |= {"avoid": [failed], "unreachable": unreachable}
-        found = await post(
-            await self._to_controller.get(), f"{self._controller}/get_worker_address", wanted, seconds=self._deadlines.connect
-        )
+        found = await self._ask("get_worker_address", wanted)
         address = found.get("address") if isinstance(found, dict) else None
         if address:
             try:
@@ -181,7 +192,7 @@ class ControllerEngine:
         raise Unavailable(f"No worker for {model!r} can be reached just now.")
 
     async def _ask(self, what: str, body: Mapping[str, Any] | None = None) -> Any:
-        return await post(await self._to_controller.get(), f"{self._controller}/{what}", body, seconds=self._deadlines.connect)
+        return await post((await self._pools.get()).controller, f"{self._controller}/{what}", body, seconds=self._deadlines.connect)
 
 
 def _encoded(call: Call, model: str) -> tuple[str, bytes]:

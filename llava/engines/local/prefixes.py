@@ -27,7 +27,8 @@ class Reader(Owner, Protocol):
 
 
 class Prefixes:
-    """What is kept: together with all rows, within `budget` bytes. `hits` and `misses` count images of calls: found, or computed.
+    """What is kept: together with all rows, within `budget` bytes, and one piece that went lately. `hits` and `misses` count images of
+    calls: found, or computed.
 
     Any thread may ask, each about readers and rows of its own.
     """
@@ -35,7 +36,7 @@ class Prefixes:
     def __init__(self, budget: int) -> None:
         self._lock = threading.RLock()
         self._kept: Kept[Tensor] = Kept(budget)
-        self._spare: list[Tensor] = []  # the largest of what had to go lately: the next piece is written over it
+        self._spare: list[Tensor] = []  # the largest of what features have driven out: a next piece of its size is written over it
         self._budget = self._limit = budget
         self._rows: dict[Slots[Any], int] = {}  # bytes that rows take
         self._computing: dict[Hashable, Reader] = {}
@@ -138,9 +139,8 @@ class Prefixes:
                 break
             size = (span.end - begin) * slots.position_bytes
             if span.key not in self._kept and size <= self._limit:
-                self._make_room_for(size)
-                self._kept.put(span.key, slots.snapshot(reader, begin, span.end, self._spare), size)
-                self._spare = []
+                gone, self._spare = [*self._kept.make_room(size), *self._spare], []
+                self._kept.put(span.key, slots.snapshot(reader, begin, span.end, gone), size)
                 if begin == 0:
                     self._text = reader.prompt.head, span.key
             slots.hold(reader, slots.held(reader) | {span.key})
@@ -160,10 +160,9 @@ class Prefixes:
 
     def keep_features(self, image_hash: str, features: Tensor) -> None:
         """For calls with the same image elsewhere in their prompt."""
+        key = "features", image_hash
         with self._lock:
-            self._make_room_for(features.nbytes)
-            self._kept.put(("features", image_hash), features, features.nbytes)
-
-    def _make_room_for(self, size: int) -> None:
-        gone = [*self._kept.make_room(size), *self._spare]
-        self._spare = sorted(gone, key=lambda value: value.nbytes)[-1:]
+            if key not in self._kept:
+                gone = [*self._kept.make_room(features.nbytes), *self._spare]
+                self._spare = sorted(gone, key=lambda value: value.nbytes)[-1:]
+                self._kept.put(key, features, features.nbytes)

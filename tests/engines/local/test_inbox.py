@@ -138,7 +138,7 @@ def sleeping(inbox: Inbox[None], taken: list[list[Job[None]] | None], busy: int,
     thread = threading.Thread(target=lambda: taken.append(inbox.take(busy, wait=True, turn=turn, taker=taker)), daemon=True)
     before = len(inbox._idle) + inbox._patient
     thread.start()
-    while len(inbox._idle) + inbox._patient == before:
+    while len(inbox._idle) + inbox._patient == before and thread.is_alive():
         time.sleep(0.001)
     return thread
 

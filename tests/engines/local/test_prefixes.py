@@ -229,6 +229,26 @@ def test_in_a_full_cache_a_new_image_is_kept_in_the_memory_of_an_old_one(llava: 
     assert inside.runner.stats().image_hits > 0
 
 
+def test_a_piece_that_an_images_features_drove_out_lends_its_memory_too(llava: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (call(Chat.ask("what is this?", [image(colour)]), 4) for colour in ("red", "green"))
+    wanted = run(batcher(llava), second)
+    inside = batcher(llava)
+    runner, kept = over_slots(inside), list[Tensor]()
+    whole = runner.slots.snapshot
+
+    def snapshot(*args: Any) -> Tensor:
+        kept.append(made := whole(*args))
+        return made
+
+    monkeypatch.setattr(runner.slots, "snapshot", snapshot)
+    run(inside, first)
+    prefixes = runner.prefixes
+    prefixes._budget = prefixes.row_bytes + prefixes.bytes  # full: the second image's features drive out the first one's piece
+    assert run(inside, second) == wanted
+    assert [made.data_ptr() for made in kept] == [kept[0].data_ptr()] * 2
+    assert prefixes._spare == []
+
+
 def test_an_image_that_fails_in_the_tower_fails_its_own_call_only(llava: Loaded) -> None:
     def fail(*_: object) -> None:
         raise ValueError("bad pixels")
