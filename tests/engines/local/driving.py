@@ -134,10 +134,17 @@ def finish(inside: Batcher[Any]) -> None:
 
 
 def ask(loaded: Loaded, *calls: Call, **options: int) -> list[Reply]:
-    """The replies to calls that come together; raises the first error."""
+    """The replies to calls that come together, on an inside of their own; raises the first error."""
+    return _replies(batcher(loaded, **options), *calls)
 
+
+def run(inside: Batcher[Any], *calls: Call) -> list[str]:
+    """The texts of calls that come together."""
+    return [reply.text for reply in _replies(inside, *calls)]
+
+
+def _replies(inside: Batcher[Any], *calls: Call) -> list[Reply]:
     async def main() -> list[Reply]:
-        inside = batcher(loaded, **options)
         answers = [add(inside, one) for one in calls]
         finish(inside)
         return [(await outcome(answer))[1] for answer in answers]
