@@ -21,8 +21,7 @@ _SUMMED = {"rows", "equal", "harmful", "hits", "misses", "requests", "lost"}
 
 
 def medians(rounds: Sequence[T]) -> T:
-    """One record from the same record of several rounds: medians of its figures, sums of its counts, the
-    words that most rounds have."""
+    """One record from the same record of several rounds: medians of its figures, sums of its counts, the words that most rounds have."""
     changes: dict[str, Any] = {}
     for field in fields(rounds[0]):  # type: ignore[arg-type]
         values = [getattr(record, field.name) for record in rounds]
