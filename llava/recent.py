@@ -34,12 +34,14 @@ class Kept(Generic[V]):
     def __contains__(self, key: Hashable) -> bool:
         return key in self._items
 
-    def put(self, key: Hashable, value: V, size: int) -> None:
-        """Keep a value of `size` bytes, if that is possible at all."""
-        if key not in self._items and size <= self._limit:
-            self.make_room(size)
-            self._items[key] = value, size
-            self.bytes += size
+    def put(self, key: Hashable, value: V, size: int) -> list[V]:
+        """Keep a value of `size` bytes, if that is possible at all; what had to go for it."""
+        if key in self._items or size > self._limit:
+            return []
+        gone = self.make_room(size)
+        self._items[key] = value, size
+        self.bytes += size
+        return gone
 
     def shrink(self, limit: int) -> None:
         """From now on at most `limit` bytes."""

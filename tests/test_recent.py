@@ -68,7 +68,8 @@ def test_least_recently_used_goes_first_and_too_large_is_not_kept() -> None:
     for name in "abc":
         kept.put(name, name, 3)
     assert kept.get("a") == "a"
-    kept.put("d", "d", 4)
+    assert kept.put("d", "d", 4) == ["b"]
+    assert kept.put("d", "d", 4) == []
     assert [name for name in "abcd" if name in kept] == ["a", "c", "d"]
     kept.put("e", "e", 11)
     assert (kept.bytes, kept.evictions, kept.get("e")) == (10, 1, None)

@@ -160,9 +160,6 @@ class Prefixes:
 
     def keep_features(self, image_hash: str, features: Tensor) -> None:
         """For calls with the same image elsewhere in their prompt."""
-        key = "features", image_hash
         with self._lock:
-            if key not in self._kept:
-                gone = [*self._kept.make_room(features.nbytes), *self._spare]
-                self._spare = sorted(gone, key=lambda value: value.nbytes)[-1:]
-                self._kept.put(key, features, features.nbytes)
+            gone = self._kept.put(("features", image_hash), features, features.nbytes)
+            self._spare = sorted([*gone, *self._spare], key=lambda value: value.nbytes)[-1:]

@@ -18,11 +18,17 @@ async def jobs(count: int) -> list[Job[None]]:
     return [Job(CALL, None, 0.0) for _ in range(count)]
 
 
-def test_first_come_first_served() -> None:
-    inbox: Inbox[None] = Inbox([1], 3)
-    waiting = asyncio.run(jobs(3))
+def came(inbox: Inbox[None], count: int) -> list[Job[None]]:
+    """So many jobs that wait in the inbox by now, behind those that waited before."""
+    waiting = asyncio.run(jobs(count))
     for job in waiting:
         inbox.put(job)
+    return waiting
+
+
+def test_first_come_first_served() -> None:
+    inbox: Inbox[None] = Inbox([1], 3)
+    waiting = came(inbox, 3)
     assert inbox.take(0, wait=True) == waiting
     assert inbox.take(0, wait=False) == []
 
@@ -103,9 +109,7 @@ def test_a_job_whose_loop_is_gone_counts_as_cancelled() -> None:
 
 def test_of_several_takers_each_gets_as_many_calls_as_the_others_have() -> None:
     inbox: Inbox[None] = Inbox([8, 8], 8)
-    waiting = asyncio.run(jobs(7))
-    for job in waiting:
-        inbox.put(job)
+    waiting = came(inbox, 7)
     assert inbox.take(0, wait=False, taker=0) == waiting[:4]
     assert inbox.take(4, wait=False, taker=0) == []  # the rest is the other one's, who comes later
     assert inbox.take(0, wait=False, taker=1) == waiting[4:]
@@ -114,18 +118,14 @@ def test_of_several_takers_each_gets_as_many_calls_as_the_others_have() -> None:
 def test_who_has_ended_calls_sooner_gets_the_next() -> None:
     inbox: Inbox[None] = Inbox([8, 8], 8)
     assert (inbox.take(5, wait=False, taker=0), inbox.take(2, wait=False, taker=1)) == ([], [])
-    waiting = asyncio.run(jobs(5))
-    for job in waiting:
-        inbox.put(job)
+    waiting = came(inbox, 5)
     assert inbox.take(5, wait=False, taker=0) == waiting[:1]
     assert inbox.take(2, wait=False, taker=1) == waiting[1:]
 
 
 def test_nobody_gets_more_calls_than_fit_and_those_left_over_wait() -> None:
     inbox: Inbox[None] = Inbox([4, 3], 8)
-    waiting = asyncio.run(jobs(6))
-    for job in waiting:
-        inbox.put(job)
+    waiting = came(inbox, 6)
     assert inbox.take(2, wait=False, taker=1) == waiting[:1]
     assert inbox.take(3, wait=False, taker=1) == []
     assert inbox.take(0, wait=False, taker=0) == waiting[1:5]
@@ -147,10 +147,8 @@ def test_of_two_calls_for_two_takers_that_wait_each_gets_one() -> None:
     inbox: Inbox[None] = Inbox([8, 8], 8)
     taken: list[list[Job[None]] | None] = []
     threads = [sleeping(inbox, taken, 0, taker) for taker in (1, 0)]
-    waiting = asyncio.run(jobs(2))
     with inbox._changed:  # both come before anybody looks
-        for job in waiting:
-            inbox.put(job)
+        waiting = came(inbox, 2)
     for thread in threads:
         thread.join(10)
     assert sorted(map(waiting.index, (job for jobs in taken for job in jobs or []))) == [0, 1]
@@ -162,13 +160,11 @@ def test_who_waits_for_anothers_turn_leaves_a_call_to_one_that_has_fewer_and_tak
     taken: list[list[Job[None]] | None] = []
     inbox.take(1, wait=False, taker=0)
     thread = sleeping(inbox, taken, 3, 1, inbox.turns)
-    first, *others = asyncio.run(jobs(3))
-    inbox.put(first)
+    (first,) = came(inbox, 1)
     thread.join(0.05)
     assert thread.is_alive()
     with inbox._changed:
-        for job in others:
-            inbox.put(job)
+        others = came(inbox, 2)
     thread.join(10)
     assert taken == [[first]]
     assert inbox.take(1, wait=False, taker=0) == others
@@ -177,10 +173,7 @@ def test_who_waits_for_anothers_turn_leaves_a_call_to_one_that_has_fewer_and_tak
 def test_who_waits_for_anothers_turn_is_woken_by_it_or_does_not_even_sleep() -> None:
     inbox: Inbox[None] = Inbox([8, 8], 8)
     taken: list[list[Job[None]] | None] = []
-    thread = threading.Thread(target=lambda: taken.append(inbox.take(0, wait=True, turn=inbox.turns)))
-    thread.start()
-    while not inbox._patient:
-        pass
+    thread = sleeping(inbox, taken, 0, 0, inbox.turns)
     inbox.turned()
     thread.join()
     assert inbox.take(0, wait=True, turn=0) == []  # the turn was taken before
