@@ -22,8 +22,16 @@ from llava.bench.serve_servers import Servers
 from llava.bench.shapes import SHAPES, write_checkpoint
 from llava.errors import UserError
 
-LEVELS: Mapping[str, tuple[int, ...]] = {"overhead": (1, 8, 32), "streams": (), "mini": (1, 4, 16), "shape": (1, 8), "first": ()}
+LEVELS: Mapping[str, tuple[int, ...]] = {
+    "overhead": (1, 8, 32),
+    "streams": (),
+    "mini": (1, 4, 16),
+    "long": (1, 4, 16),
+    "shape": (1, 8),
+    "first": (),
+}
 PARTS = tuple(LEVELS)
+LONG = "5m"  # the embedded model's shape: random weights of it answer at any length
 MOST_STREAMS = 1000  # the openai client library keeps so many connections at most
 Record = Overhead | Streams | Throughput | First
 Say = Callable[[int, str, Record], None]
@@ -34,8 +42,8 @@ class Plan:
     """What to run. Raises `UserError` for values that make no sense.
 
     `clients` replaces the levels of all parts. `per_client` requests each to the scripted model, which takes `script.seconds`; `requests`
-    at least to the embedded model at each level, a sixth of them to the model of `shape`, whose answers have `tokens` tokens; both get as
-    many single questions and, of each client one at least, conversations.
+    at least to the embedded model at each level and to a random one of its shape, a sixth of them to the model of `shape`; all get as many
+    single questions and, of each client one at least, conversations. Answers of random models have `tokens` tokens.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -96,8 +104,8 @@ class Bench:
             yield from self._scripted().round(levels, plan.per_client, seed)
         elif part == "streams":
             yield from streams(self._servers, plan.streams, replace(plan.script, gather=plan.streams), seed)
-        elif part == "mini":
-            yield from self._house("mini").throughput(levels, plan.requests, seed)
+        elif part in ("mini", "long"):
+            yield from self._house("mini" if part == "mini" else LONG).throughput(levels, plan.requests, seed)
         elif part == "shape":
             yield from self._house(plan.shape).throughput(levels, -(-plan.requests // 6), seed)
         else:

@@ -20,13 +20,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute or two: one round, few requests, a tiny model instead of 33m, 100 streams")
-    add("--parts", type=words, metavar="LIST", help="some of overhead,streams,mini,shape,first (default: all)")
+    add("--parts", type=words, metavar="LIST", help="some of overhead,streams,mini,long,shape,first (default: all)")
     add("--rounds", type=int, metavar="N", help="how often everything is measured (default: 3)")
     add("--clients", type=numbers, metavar="LIST", help="clients at a time, for all parts (default: each part's own, such as 1,4,16)")
     add("--streams", type=int, metavar="N", help="streams open at one time (default: 1000)")
-    add("--shape", metavar="NAME", help="of the random model: 33m (default), tiny, 7b")
-    add("--tokens", type=int, metavar="N", help="longest answer of the models (default: 64)")
-    add("--requests", type=int, metavar="N", help="to the embedded model at each level, at least (default: 48)")
+    add("--shape", metavar="NAME", help="of the random model of parts shape and first: 33m (default), tiny, 5m, 7b")
+    add("--tokens", type=int, metavar="N", help="longest answer of the models; random ones always give as many (default: 64)")
+    add("--requests", type=int, metavar="N", help="at each level of parts mini and long, at least (default: 48)")
     add("--per-client", type=int, metavar="N", help="requests of a client to the scripted model (default: 16)")
     add("--seed", type=int, metavar="N", help="of the pictures (default: 1)")
     add("--out", type=Path, default=Path("runs/bench"), metavar="FOLDER", help="for serve.json (default: runs/bench)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llava.bench import report
 from llava.bench.report import Column
-from llava.bench.serve import Record, Result
+from llava.bench.serve import LONG, Record, Result
 from llava.bench.serve_models import CONVERSATION, First, Throughput
 from llava.bench.serve_overhead import Overhead, Streams
 
@@ -60,6 +60,10 @@ COLUMNS: dict[type, Sequence[Column]] = {
     ),
 }
 
+RANDOM = (
+    "Answers have {tokens} tokens; single questions, and conversations of each client about pictures of its own. Guarded here means the "
+    "policy `paper` (random weights never give a clear verdict), and the path is always answer and check:"
+)
 ABOUT = {
     "overhead": (
         "A scripted model that takes {answer:.2f} s for an answer and {check:.2f} s for a check, asked directly and through the gateway. "
@@ -76,10 +80,8 @@ ABOUT = {
         "first one. *Tokens* are all that the model wrote, guarded with its checks and captions: what clients get are the answers a "
         "second. Rates are those while all clients are at work, from when each has had its first answer until the last request is sent:"
     ),
-    "shape": (
-        "Random weights of shape {shape}, answers of {tokens} tokens, asked in the same two ways. Guarded here means the policy "
-        "`paper` (random weights never give a clear verdict), and the path is always answer and check:"
-    ),
+    "long": f"The embedded model's own answers are short; random weights of its shape ({LONG}) say as much as they are asked for. {RANDOM}",
+    "shape": f"Random weights of shape {{shape}}. {RANDOM}",
     "first": (
         "When the first text comes, with one client. A guarded stream is the finished result written as events: its first text comes when "
         "the check is done, so that a reader waits for the whole answer and the check. Without the guard the gateway writes finished "

@@ -48,6 +48,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(56, 14, Tower(32, 2, 2, 64), Tower(64, 2, 4, 96), 1600, 1024),
+    "5m": Shape(96, 8, Tower(160, 5, 4, 640), Tower(224, 5, 4, 544), 1600, 2048),  # the embedded model's
     "33m": Shape(336, 14, Tower(256, 6, 4, 1024), Tower(512, 8, 8, 1376), 2048, 2048),  # LLaVA 1.5's 576 image tokens on a laptop's scale
     "7b": Shape(336, 14, Tower(1024, 24, 16, 4096), Tower(4096, 32, 32, 11008), 32064, 4096),  # LLaVA-1.5-7B
 }

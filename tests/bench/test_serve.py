@@ -57,10 +57,10 @@ def test_overhead_and_streams_are_measured_and_written(tmp_path: Path, capsys: p
 
 @pytest.mark.slow
 def test_models_are_measured_through_the_whole_chain(tmp_path: Path) -> None:
-    code, data = bench(tmp_path, "--parts mini,shape,first --clients 1,3 --requests 3 --tokens 4 --rounds 2")
+    code, data = bench(tmp_path, "--parts mini,long,shape,first --clients 1,3 --requests 3 --tokens 4 --rounds 2")
     assert code == 0
     assert len(data["rounds"]) == 2
-    for part, model in (("mini", "mini"), ("shape", "tiny")):
+    for part, model in (("mini", "mini"), ("long", "5m"), ("shape", "tiny")):
         rows = data["rounds"][1][part]
         assert [(row["model"], row["questions"], row["way"], row["clients"]) for row in rows] == [
             (model, questions, way, clients) for questions in (1, 8) for way in ("unguarded", "guarded") for clients in (1, 3)
@@ -68,7 +68,7 @@ def test_models_are_measured_through_the_whole_chain(tmp_path: Path) -> None:
         assert [row["requests"] for row in rows] == [6, 18] * 2 + [16, 24] * 2
         assert all(row["lost"] == 0 for row in rows)
         assert rows[1]["ratio"] == pytest.approx(rows[1]["tokens_per_second"] / rows[0]["tokens_per_second"])
-    for row in data["rounds"][0]["shape"]:
+    for row in data["rounds"][0]["long"] + data["rounds"][0]["shape"]:
         steps = 4 if row["way"] == "unguarded" else 8  # an answer, and a check of as many tokens
         assert row["tokens_per_second"] == pytest.approx(steps * row["answers_per_second"])
         assert row["released"] == 1
@@ -199,6 +199,7 @@ RECORDS: dict[str, Record] = {
     "overhead": Overhead("gateway, guarded", 8, False, 128, 0, 0.0021, 0.0089, 0.0012, 0.0048, 0.0009, 0.003, 9.5),
     "streams": Streams("gateway, guarded", 1000, 1000, 0, 2.5, 12.0),
     "mini": MINI,
+    "long": Throughput("5m", "guarded", 16, 8, 128, 0, 26.0, 1700.0, 4.1, 1.0),
     "shape": Throughput("33m", "unguarded", 8, 1, 24, 0, 1.5, 96.0, 2.2, 1.0),
     "first": First("mini", "gateway, guarded", 8, 0.31, 0.31, 6.2),
 }
@@ -211,7 +212,7 @@ def test_the_report_holds_every_part_and_medians_of_the_rounds() -> None:
     result = Result(Plan(), machine, "2026-11-22T00:00:00", rounds)
     printed = markdown(result)
     tables = re.findall(r"^\| ---", printed, re.MULTILINE)
-    assert len(tables) == len(PARTS) == len(COLUMNS) + 1
+    assert len(tables) == len(PARTS) == len(COLUMNS) + 2  # three parts have throughputs
     assert "| mini | guarded | 16 | 8 | 98 | 0 | 17.00 | 300 | 4.10 | 90% |" in printed
     assert "2.1 ms" in printed
     assert json.loads(json.dumps(data(result)))["medians"]["streams"][0]["streams"] == 1000

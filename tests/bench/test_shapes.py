@@ -9,7 +9,12 @@ from llava.bench.shapes import FIRST_WORD, SHAPES, WORDS, _config, write_checkpo
 from llava.chat import Call, Chat, Sampling
 from llava.model.builder import load
 from llava.model.loaded import Loaded
+from llava.paths import MINI
 from tests.factories import image
+
+TOWER = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+LANGUAGE = (*TOWER, "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings", "hidden_act")
+VISION = (*TOWER, "image_size", "patch_size")
 
 
 def test_the_random_model_never_ends_an_answer_by_itself(random_llava: Loaded) -> None:
@@ -42,7 +47,8 @@ def test_large_weights_are_written_in_shards(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("shape", "millions", "image_tokens"), [("33m", (32, 34), 576), ("7b", (7000, 7100), 576), ("tiny", (0.2, 0.5), 16)]
+    ("shape", "millions", "image_tokens"),
+    [("5m", (5, 5.3), 144), ("33m", (32, 34), 576), ("7b", (7000, 7100), 576), ("tiny", (0.2, 0.5), 16)],
 )
 def test_shapes_have_the_sizes_that_they_are_named_for(shape: str, millions: tuple[float, float], image_tokens: int) -> None:
     config = LlavaConfig(**_config(SHAPES[shape]))
@@ -50,3 +56,10 @@ def test_shapes_have_the_sizes_that_they_are_named_for(shape: str, millions: tup
         count = sum(p.numel() for p in LlavaForConditionalGeneration(config).parameters()) / 1e6
     assert millions[0] < count < millions[1]
     assert config.image_seq_length == image_tokens
+
+
+def test_one_shape_is_the_embedded_models() -> None:
+    random, mini = LlavaConfig(**_config(SHAPES["5m"])), LlavaConfig.from_pretrained(MINI)
+    for part, names in (("text_config", LANGUAGE), ("vision_config", VISION)):
+        one, other = getattr(random, part), getattr(mini, part)
+        assert {name: getattr(one, name) for name in names} == {name: getattr(other, name) for name in names}
