@@ -31,6 +31,7 @@ class Answer(Generic[P]):
         self.tokens: list[int] = []  # what it has said; the last one is the next to be read
         self.sampler = Sampler(sampling)
         self.reply: Reply | None = None  # set when the answer is complete
+        self.odd = False  # something that it read or was to say was no number
         self._loaded = loaded
         self._decode = decode
         self._text = TextStream(decode, (*sampling.stop, *loaded.stop))

@@ -73,6 +73,13 @@ class Batcher(Generic[P]):
         self.scheduler.waiting.append(answer)
         return answer
 
+    def accept(self, job: Job[P]) -> None:
+        """`add`; what fails in it is told to that call's reader."""
+        try:
+            self.add(job)
+        except Exception as failure:  # noqa: BLE001 - logged and told by `explained`
+            self._said.append((job, explained(failure, self._loaded, job.call.step)))
+
     def step(self) -> bool:
         """One round of everything; whether there was anything that could be done."""
         scheduler = self.scheduler
@@ -128,6 +135,7 @@ class Batcher(Generic[P]):
 
     def _say_one(self, answer: Answer[P], likeliest: int, best: float, logits: Tensor) -> None:
         if not math.isfinite(best):
+            answer.odd = True
             raise EngineError(
                 f"The model {self._loaded.name} gave no number for its next word. In {logits.dtype} large values run over: load it with "
                 "another dtype, such as float32 or bfloat16. Where that does not help, its weights are damaged."

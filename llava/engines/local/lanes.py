@@ -76,7 +76,7 @@ def _serve(number: int, lanes: list[Batcher[Any]], inbox: Inbox[Any], cores: int
         while (jobs := inbox.take(lane.scheduler.busy, not worked, None if lane.scheduler.idle else turn, number)) is not None:
             came = jobs
             while came:
-                lane.add(came[0])
+                lane.accept(came[0])
                 del came[0]  # the thread may sleep for long: keep no images alive
             turn = inbox.turns
             wanted = alone if number == 0 and all(other.scheduler.idle for other in others) else 1  # it may hear of their calls a step late

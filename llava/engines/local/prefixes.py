@@ -90,7 +90,13 @@ class Prefixes:
             free = not any(key in self._computing for key in missing)
             if free:
                 self._computing.update(dict.fromkeys(missing, reader))
+                self._use(reader)  # lest what it needs be the first to go when its row takes memory
             return free
+
+    def _use(self, reader: Reader) -> None:
+        """What is kept of the reader's prompt is used now; what later pieces stand on last, so that they go before it."""
+        for span in reversed(reader.prompt.spans):
+            self._kept.get(span.key)
 
     def begin(self, reader: Reader, slots: Slots[Any]) -> int:
         """Copy what is there into the reader's row; the number of positions that are filled now. The last one is left to compute."""
@@ -105,7 +111,7 @@ class Prefixes:
         held = slots.held(reader)
         slots.hold(reader, frozenset())
         ends = [0, *(min(span.end, prompt.tokens - 1) for span in found)]
-        for i, span in reversed(list(enumerate(found))):  # what later pieces stand on is used last, so that they go before it
+        for i, span in reversed(list(enumerate(found))):  # as in `_use`
             piece = cast(Tensor, self._kept.get(span.key))
             if span.key not in held:  # else it lies there from the call before
                 slots.load(reader, piece, ends[i], ends[i + 1] - ends[i])
@@ -146,6 +152,7 @@ class Prefixes:
             slots.hold(reader, slots.held(reader) | {span.key})
             self._computing.pop(span.key, None)
             begin = span.end
+        self._use(reader)
 
     def give_up(self, reader: Reader) -> None:
         """The reader has ended, or cannot begin: whoever waits for its pieces computes them."""

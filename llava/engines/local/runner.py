@@ -158,7 +158,7 @@ class SlotRunner:
         if answer in self.slots.owners:
             self.slots.release(answer)
             # In float16 large values run over, and whoever left may have done so before anybody looked at the numbers.
-            known = answer.job.cancelled and self._loaded.dtype != torch.float16
+            known = answer.job.cancelled and self._loaded.dtype != torch.float16 and not answer.odd
             self._unclean |= answer.reply is None and not known
 
     def _clean(self) -> None:
@@ -197,6 +197,8 @@ class SlotRunner:
         for answer, good in zip(answers, numbers, strict=True):  # rows move from here on, with as much as is filled
             if good:  # the last position has seen all before it: others may have that
                 self.prefixes.store(answer, self.slots)
+            else:
+                answer.odd = True
             if answer.filled == answer.prompt_tokens:
                 self.slots.promote(answer)
                 answer.prompt.forget_images()

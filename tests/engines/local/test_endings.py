@@ -15,7 +15,7 @@ from llava.engines import generate
 from llava.engines.local import LocalEngine
 from llava.engines.local.batcher import Batcher
 from llava.engines.local.runner import SlotRunner
-from llava.errors import EngineClosed, ModelLost, Overloaded
+from llava.errors import EngineClosed, EngineError, ModelLost, Overloaded
 from llava.model.loaded import Loaded
 from tests.engines.local.gate import Gate, Threads, before_forward, call
 from tests.factories import until
@@ -44,6 +44,22 @@ def test_a_cancelled_call_frees_the_thread_within_one_token(loaded: Loaded) -> N
 
     with before_forward(loaded, count):
         asyncio.run(main())
+
+
+def test_a_call_that_cannot_even_begin_ends_alone(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(tokenizer: object) -> None:
+        raise AttributeError("no such table")
+
+    monkeypatch.setattr("llava.engines.local.batcher.speller", unreadable)
+
+    async def main() -> None:
+        engine = LocalEngine(loaded)
+        with pytest.raises(EngineError, match="failed: AttributeError"):
+            await generate(engine, call(max_tokens=2, logprobs=1))
+        assert (await generate(engine, call(max_tokens=2))).completion_tokens == 2
+        await engine.close()
+
+    asyncio.run(main())
 
 
 def test_cancelling_the_task_that_reads_cancels_the_call(loaded: Loaded) -> None:

@@ -45,21 +45,26 @@ def test_a_call_whose_numbers_run_over_ends_alone_and_leaves_nothing_behind(llav
 
 
 @pytest.mark.parametrize("leaves", ["before anybody looks", "in the same step"])
-def test_a_call_whose_numbers_run_over_leaves_nothing_behind_when_its_reader_has_gone(half: Loaded, leaves: str) -> None:
+@pytest.mark.parametrize("model", ["half", "llava"])
+def test_a_call_whose_numbers_run_over_leaves_nothing_behind_when_its_reader_has_gone(
+    model: str, leaves: str, request: pytest.FixtureRequest
+) -> None:
+    loaded: Loaded = request.getfixturevalue(model)
+
     def run_over(hidden: torch.Tensor, positions: torch.Tensor) -> None:
         if positions.numel() > 1:
             hidden[:] = torch.inf
             for broken in inside.scheduler.prefilling:
                 broken.job.cancelled = leaves == "in the same step"
 
-    wanted = [reply.text for reply in ask(half, call(LONG, 40), call(CHATS[0], 40))]
-    inside = batcher(half, chunk=90)
+    wanted = [reply.text for reply in ask(loaded, call(LONG, 40), call(CHATS[0], 40))]
+    inside = batcher(loaded, chunk=90)
 
     async def main() -> None:
         long = add(inside, call(LONG, 40))
         inside.step()
         broken = add(inside, call(LONG if leaves == "before anybody looks" else CHATS[6], 40))
-        hook = before_pass(half, run_over)
+        hook = before_pass(loaded, run_over)
         inside.step()
         hook.remove()
         assert (broken.reply, broken.tokens) == (None, [])

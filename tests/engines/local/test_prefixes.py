@@ -134,7 +134,7 @@ def test_of_several_images_the_longest_beginning_that_is_known_is_used(llava: Lo
 def test_of_two_images_the_second_goes_before_the_first_that_it_stands_on(llava: Loaded) -> None:
     both, one = call(Chat.ask("a b", [RED, BLUE]), 2), call(Chat.ask("c d", [RED]), 2)
     inside = batcher(llava)
-    run(inside, both, both)
+    run(inside, both)
     prefixes = over_slots(inside).prefixes
     while inside.runner.prepare(both).spans[1].key in prefixes._kept:
         prefixes.shrink(prefixes.bytes - 1)
