@@ -13,12 +13,12 @@ import argparse
 import asyncio
 import json
 import logging
-import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from llava.cli import program
-from llava.cluster.secret import CLUSTER_SECRET, lines
+from llava.cluster.secret import CLUSTER_SECRET, LEAST_KEY, lines, texts
 from llava.doctor.report import FAULTS, Finding, Report
 from llava.doctor.walk import Credentials, examine
 from llava.ecso.text import printable
@@ -60,22 +60,32 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("llava").addHandler(logging.NullHandler())  # what the engines warn of is a finding here
     chosen = {"model": options.model, "seconds": options.timeout, "accepted": options.accept}
     report = asyncio.run(examine(*options.urls, credentials=credentials, **chosen))
-    shown = json.dumps(report.to_dict(), indent=1) if options.json else "\n".join(_lines(report))
-    for secret in credentials.given():
-        shown = shown.replace(secret, "***")  # a server may say again what it was told
-    print(shown)
+    hidden = [secret for secret in credentials.given() if len(secret) >= LEAST_KEY]  # a shorter one is a placeholder
+    print(json.dumps(_without(report.to_dict(), hidden), indent=1) if options.json else _without("\n".join(_lines(report)), hidden))
     return 0 if report.well else 1
+
+
+def _without(shown: Any, secrets: Sequence[str]) -> Any:
+    """What is shown, as text or as JSON, without secrets: a server may say again what it was told."""
+    if isinstance(shown, str):
+        for secret in secrets:
+            shown = shown.replace(secret, "***")
+    elif isinstance(shown, dict):
+        return {name: _without(value, secrets) for name, value in shown.items()}
+    elif isinstance(shown, list | tuple):
+        return [_without(value, secrets) for value in shown]
+    return shown
 
 
 def _first(option: str | None, variable: str) -> str | None:
     """The key that a caller shows: the first one, without the right that a server's list of keys may give it."""
-    text = option if option is not None else os.environ.get(variable, "").split(",")[0]
-    found = [line.removeprefix("admin:") for line in lines(text.strip().removeprefix("admin:"))]
-    if not found:
+    given = texts(variable) if option is None else [option.strip()]
+    if not given:
         return None
-    if not found[0].isascii() or not found[0].isprintable() or " " in found[0]:
+    key = lines(given[0])[0].removeprefix("admin:")
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"What {'the option' if option is not None else variable} holds is no key: it has visible ASCII characters only.")
-    return found[0]
+    return key
 
 
 def _lines(report: Report) -> Iterable[str]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from llava.cluster.secret import CLUSTER_SECRET
+from llava.cluster.secret import CLUSTER_SECRET, texts
 from llava.engines import is_scripted
 from llava.serve.app import until_failure
 from llava.serve.children import Child
@@ -32,14 +32,15 @@ def model_words(target: str, options: Sequence[str] = ()) -> list[str]:
 
 @contextmanager
 def cluster_secret() -> Iterator[None]:
-    """LLAVA_CLUSTER_SECRET is set: the operator's, or one that only this process and its children know."""
-    chosen = os.environ.get(CLUSTER_SECRET)
-    os.environ[CLUSTER_SECRET] = chosen or secrets.token_urlsafe(32)
+    """LLAVA_CLUSTER_SECRET is set: the operator's, or one that only this process and its children know. Raises `UserError`."""
+    if texts(CLUSTER_SECRET):
+        yield
+        return
+    os.environ[CLUSTER_SECRET] = secrets.token_urlsafe(32)
     try:
         yield
     finally:
-        if not chosen:
-            del os.environ[CLUSTER_SECRET]
+        del os.environ[CLUSTER_SECRET]
 
 
 async def serve_before(worker: Sequence[str], serving: Callable[[str], Awaitable[None]]) -> None:

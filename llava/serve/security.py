@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llava.cluster.hosts import is_loopback, network
-from llava.cluster.secret import CLUSTER_SECRET, checked_key, lines
+from llava.cluster.secret import CLUSTER_SECRET, checked_key, lines, texts
 from llava.errors import UserError
 from llava.serve.refusal import Refusal
 
@@ -56,10 +55,10 @@ class Keys:
         """Keys from the command line and, separated by commas, from an environment variable; raises `UserError`.
 
         A key is a text of at least 8 visible ASCII characters, has the right `right`, or with `admin:` before it all rights; `@file`
-        stands for the lines of that file, so that no key need stand in a process list.
+        stands for the lines of that file, so that no key need stand in a process list. What is given must hold a key.
         """
-        texts = [*options, *os.environ.get(variable, "").split(",")]
-        return cls(_key(line, variable, right) for text in texts for line in lines(text.strip()) if line)
+        given = [text.strip() for text in options] + texts(variable)
+        return cls(_key(line, variable, right) for text in given for line in lines(text))
 
     def __bool__(self) -> bool:
         return bool(self._rights)
@@ -86,7 +85,7 @@ def cluster_keys(inference: Keys | None = None) -> Keys:
 
 @dataclass(frozen=True)
 class Rules:
-    """Who may do what. `admin` paths need an admin key; `anonymous` lets everyone in where no key is set, from anywhere.
+    """Who may do what. `admin` paths need an admin key; `anonymous` lets everyone in, from anywhere: raises `UserError` beside keys.
 
     `fix` is what a peer from elsewhere is told when no key is set: how the operator can let it in. `together`: how many requests with a
     body one key may have at a time; None for any number.
@@ -98,6 +97,10 @@ class Rules:
     fix: str = "Set a key."
     open: frozenset[str] = field(default=OPEN)
     together: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.keys and self.anonymous:
+            raise UserError("--allow-anonymous lets everybody in, and keys are set: leave out the one or the other.")
 
     def admit(self, scope: Scope) -> tuple[bytes, Right] | None:
         """The key with which this request is let in, its digest and right; None where it needs none. Raises `Refusal` when it is not."""

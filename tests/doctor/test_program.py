@@ -90,6 +90,15 @@ def test_a_key_comes_from_option_file_or_environment_and_is_never_printed(
         doctor(server.url)
         assert "***" in doctor.out
         assert key not in doctor.out
+        doctor(server.url, "--json")
+        assert "***" in json.dumps(json.loads(doctor.out))
+        assert key not in doctor.out
+
+
+def test_a_placeholder_for_a_key_does_not_spoil_what_is_told(doctor: Doctor) -> None:
+    with openai_server(Behaviour(top_logprobs=SOUND)) as server:
+        assert doctor(server.url, "--json", "--key", "1") == 0
+        assert json.loads(doctor.out)["sites"][0]["url"] == server.url.removesuffix("/v1")
 
 
 MISTAKES = {

@@ -4,18 +4,16 @@ import asyncio
 import json
 import socket
 import struct
-from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from llava.cluster.secret import CLUSTER_SECRET, cluster_headers
 from llava.errors import UserError
 from llava.serve.app import listen, new_app, server
 from llava.serve.limits import body
-from llava.serve.security import OPEN, Gate, Keys, Right, Rules, closed_to_others, cluster_keys
+from llava.serve.security import OPEN, Gate, Keys, Right, Rules, closed_to_others
 from tests.serve.asgi import ask, post
 from tests.serve.cluster import listening, until
 
@@ -227,46 +225,14 @@ def test_one_key_has_only_so_many_requests_at_work_and_others_are_not_kept_waiti
 
 def test_everyone_is_served_only_when_asked_for() -> None:
     assert post(application(Rules(Keys(), anonymous=True)), "/echo", {}, [("host", "x.example")], peer="10.0.0.7").status == 200
-    assert post(application(Rules(KEYS, anonymous=True)), "/echo", {}, peer="10.0.0.7").status == 401
+    with pytest.raises(UserError, match="leave out the one or the other"):
+        Rules(KEYS, anonymous=True)
 
 
 def test_no_answer_allows_another_origin() -> None:
     for origin in ("null", "https://evil.example", "http://localhost:1"):
         answer = post(GUARDED, "/echo", {}, [*bearer(USER), ("origin", origin)])
         assert not [name for name in answer.headers if name.startswith("access-control")]
-
-
-def test_keys_come_from_options_files_and_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("file-key-1\n\nadmin:file-key-2\n", encoding="utf-8")
-    monkeypatch.setenv("KEYS", f"from-env-1, admin:from-env-2 ,@{tmp_path}/keys")
-    keys = Keys.read(["option-key"], "KEYS")
-    rights = {key: keys.right(key.encode()) for key in ("option-key", "from-env-1", "from-env-2", "file-key-1", "file-key-2", "", "KEYS")}
-    inference, admin = Right.INFERENCE, Right.ADMIN
-    assert list(rights.values()) == [inference, inference, admin, inference, admin, None, None]
-    assert not Keys.read([], "NO_SUCH_VARIABLE")
-
-
-@pytest.mark.parametrize("key", ["short", "has a space", "schlüssel-1", "admin:short", "@/no/such/file"])
-def test_what_is_no_key_is_refused_without_being_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CLUSTER_SECRET, key)
-    for read in (lambda: Keys.read([key], "X"), cluster_headers):
-        with pytest.raises(UserError) as caught:
-            read()
-        assert key.removeprefix("@") not in str(caught.value) or key.startswith("@")
-
-
-def test_the_cluster_secret_is_an_admin_key_and_travels_as_a_bearer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert not cluster_keys()
-    assert cluster_headers() == {}
-    (tmp_path / "secret").write_text("cluster-secret\n", encoding="utf-8")
-    for value in ("cluster-secret", f"@{tmp_path}/secret", "cluster-secret,older-secret"):
-        monkeypatch.setenv(CLUSTER_SECRET, value)
-        assert cluster_headers() == {"authorization": "Bearer cluster-secret"}
-        assert cluster_keys().right(b"cluster-secret") is Right.ADMIN
-    assert cluster_keys(KEYS).right(USER.encode()) is Right.INFERENCE
-    assert KEYS.right(b"cluster-secret") is None
-    with pytest.raises(UserError, match="a secret of its own"):
-        cluster_keys(Keys([("cluster-secret", Right.INFERENCE)]))
 
 
 def test_the_operator_of_an_open_port_without_a_secret_is_told_the_fix() -> None:
