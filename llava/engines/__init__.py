@@ -18,7 +18,7 @@ from llava.errors import UserError, unknown
 from llava.interrupts import heeded
 from llava.paths import MINI
 
-__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_scripted", "is_server", "known"]
+__all__ = ["Engine", "ScriptedEngine", "connect", "generate", "is_scripted", "is_server", "known", "model_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,12 @@ def known(target: str, **options: object) -> Kind:
 def is_server(target: str) -> bool:
     """Whether the model of `target` runs in other processes: behind an OpenAI-compatible server, or in a controller's workers."""
     return re.match(r"(https?|controller)://", target) is not None
+
+
+def model_in(target: str) -> str | None:
+    """The model that controller://host:10000/MODEL names; None where a target names none so."""
+    kind, _, rest = target.partition("://")
+    return (rest.partition("/")[2].strip("/") or None) if kind == "controller" else None
 
 
 def is_scripted(target: str) -> bool:

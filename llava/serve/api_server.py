@@ -23,18 +23,19 @@ import math
 import re
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llava.cli import pair
 from llava.cluster.hosts import is_loopback
 from llava.ecso.policy import POLICIES, policy_named
-from llava.engines import Engine, connect, is_scripted, is_server
+from llava.engines import Engine, connect, is_scripted, is_server, model_in
 from llava.errors import EngineError, LlavaError, UserError, unknown
 from llava.serve.app import deadlines, listen, server, until_failure, until_told
+from llava.serve.caps import capped, names
 from llava.serve.gateway.audit import AuditLog
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.decide import DEFENCES
@@ -47,6 +48,8 @@ from llava.serve.security import Keys, Rules
 
 log = logging.getLogger(__name__)
 
+WAIT = 120.0  # seconds until a server behind has a model
+LONGEST = 1e9  # seconds that a request may take
 FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0  # seconds between two questions for the models of a server that has none yet
 
 
@@ -62,7 +65,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help="the model's name at the server behind; left out, all models that it lists are served")
     add("--served-model-name", metavar="NAME", help="the name that clients ask for, when it is to be another")
     add("--engine-option", action="append", default=[], metavar="KEY=VALUE", help="of the engine, such as device=cuda or timeout=60")
-    add("--wait", type=float, default=120.0, metavar="SECONDS", help="for the server behind to list a model (default: 120)")
+    add(
+        "--wait",
+        type=float,
+        default=WAIT,
+        metavar="SECONDS",
+        help=f"for the server behind to list a model (default: {WAIT:g}; llava serve: none)",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=int, default=8000, help="(default: 8000)")
     add("--api-key", action="append", default=[], metavar="KEY", help="a key of clients; @FILE reads them; LLAVA_API_KEY does the same")
@@ -84,7 +93,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow-remote-images", action="append", default=[], metavar="HOST[,HOST]", help=hosts)
     networks = "private networks, such as 10.0.0.0/8, in which those hosts may be"
     add("--allow-remote-network", action="append", default=[], metavar="CIDR[,CIDR]", help=networks)
-    caps = ", ".join(_cap_names())
+    caps = ", ".join(names((Limits, Caps)))
     add("--cap", action="append", default=[], metavar="NAME=NUMBER", help=f"another limit of one request: {caps}")
 
 
@@ -132,7 +141,7 @@ class Checked:
 def checked(options: argparse.Namespace) -> Checked:
     """What `options` mean; raises `UserError`."""
     rules = _rules(options)
-    limits, caps = _caps(options.cap)
+    limits, caps = capped(options.cap, Limits(), Caps())
     config = _config(options, limits)
     check_fetching(config, rules)
     with ExitStack() as taken:
@@ -174,14 +183,15 @@ def _check_names(names: Iterable[str]) -> None:
 
 def own_engine(options: argparse.Namespace) -> dict[str, Engine]:
     """The one model that the options name, under its name for clients; raises what `connect` raises."""
-    name = options.served_model_name or options.model or _name(options.engine)
+    name = options.served_model_name or options.model or model_in(options.engine) or _name(options.engine)
     return {name: connect(options.engine, **_chosen(options))}
 
 
 async def open_engines(options: argparse.Namespace) -> dict[str, Engine]:
-    """Model name -> engine; raises what `connect` raises, and `UserError` for a server that lists no model."""
+    """Model name -> engine: of the model that is named, or of all that the server lists; raises what `connect` raises, and `UserError` for
+    a server that lists none."""
     target, chosen = options.engine, _chosen(options)
-    if options.model is not None or not is_server(target):
+    if options.model is not None or model_in(target) is not None or not is_server(target):
         return own_engine(options)
     names = await _listed(target, chosen, options.wait)
     if options.served_model_name and len(names) > 1:
@@ -238,8 +248,8 @@ def _rules(options: argparse.Namespace) -> Rules:
 def _config(options: argparse.Namespace, limits: Limits) -> Config:
     if options.mode not in DEFENCES:
         raise unknown("guard mode", options.mode, DEFENCES)
-    if min(options.max_running, 1 + options.max_waiting) < 1 or not options.timeout > 0:
-        raise UserError("--max-running and --timeout are above 0, and --max-waiting is not negative.")
+    if min(options.max_running, 1 + options.max_waiting) < 1 or not 0 < options.timeout <= LONGEST:
+        raise UserError("--max-running and --timeout are above 0 (--timeout at most 1e9), and --max-waiting is not negative.")
     policy = policy_named(options.policy).answering(temperature=options.temperature, max_tokens=options.max_tokens)
     return Config(
         mode=options.mode,
@@ -263,22 +273,3 @@ def _remote(options: argparse.Namespace, limits: Limits) -> Remote | None:
         return None
     remote = Remote.read(filter(None, hosts), filter(None, networks))
     return replace(remote, most_bytes=limits.remote_bytes, seconds=limits.remote_seconds)
-
-
-def _cap_names() -> list[str]:
-    return [field.name for field in (*fields(Limits), *fields(Caps))]
-
-
-def _caps(words: Sequence[str]) -> tuple[Limits, Caps]:
-    limits, caps = Limits(), Caps()
-    for word in words:
-        name, value = pair(word)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:  # NaN would be no cap at all
-            raise UserError(f"A cap looks like images=4, not {word[:100]!r}.")
-        if hasattr(limits, name):
-            limits = replace(limits, **{name: value})  # type: ignore[arg-type]
-        elif hasattr(caps, name):
-            caps = replace(caps, **{name: value})  # type: ignore[arg-type]
-        else:
-            raise unknown("cap", name, _cap_names())
-    return limits, caps

@@ -25,13 +25,14 @@ from llava.cli import pair
 from llava.engines import is_server, known
 from llava.errors import UserError
 from llava.serve import api_server
+from llava.serve.gateway.service import Config
 from llava.serve.local_cluster import cluster_secret, model_words, serve_before
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the gateway's options and --model-path."""
     api_server.arguments(parser)
-    parser.set_defaults(engine=None)
+    parser.set_defaults(engine=None, wait=None)
     parser.add_argument("--model-path", metavar="TARGET", help="a checkpoint folder or a hub id; the same as --engine TARGET")
 
 
@@ -42,17 +43,28 @@ def run(options: argparse.Namespace) -> int:
     options.engine = options.engine or options.model_path or "mini"
     known(options.engine, **dict(pair(text) for text in options.engine_option))
     if is_server(options.engine):
+        options.wait = api_server.WAIT if options.wait is None else options.wait
         return api_server.run(options)
     if options.model is not None:
         raise UserError("--model chooses among the models of a server behind: leave it out, or give --engine http://host:port/v1.")
     api_server.start_log()
-    words = model_words(options.engine, options.engine_option)
     with closing(api_server.checked(options)) as ready, cluster_secret():
+        words = [*model_words(options.engine, options.engine_option), *_room(ready.config)]
         asyncio.run(serve_before(words, lambda address: api_server.serve_gateway(_before(options, address), ready)))
     return 0
 
 
+def _room(config: Config) -> list[str]:
+    """What the worker is told, so that it takes whatever the gateway has let in: each request's size, and all of its calls."""
+    limits = config.limits
+    sizes = {"images": limits.images, "pixels": limits.pixels, "text": 2 * limits.text}  # a step adds its own words, and the answer
+    caps = [word for name, most in sizes.items() for word in ("--cap", f"{name}={most}")]
+    return [*caps, "--max-waiting", str(config.most_running * max(limits.n, limits.inputs))]
+
+
 def _before(options: argparse.Namespace, controller: str) -> argparse.Namespace:
-    """The options of a gateway before that controller. It waits as long as the model loads, and has the request's own deadline only."""
+    """The options of a gateway before that controller. It waits as long as the model loads, unless it is told how long, and has the
+    request's own deadline only."""
+    wait = float("inf") if options.wait is None else options.wait
     seconds = [f"{name}={options.timeout}" for name in ("timeout", "first_timeout", "idle_timeout")]
-    return argparse.Namespace(**{**vars(options), "engine": f"controller://{controller}", "engine_option": seconds, "wait": float("inf")})
+    return argparse.Namespace(**{**vars(options), "engine": f"controller://{controller}", "engine_option": seconds, "wait": wait})

@@ -23,6 +23,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
@@ -35,13 +36,14 @@ from llava.errors import Unavailable, UserError
 from llava.model.templates import template_for
 from llava.serve import loading
 from llava.serve.app import join_cluster, listen, new_app, server, until_failure, until_told
+from llava.serve.caps import capped
 from llava.serve.heart_beat import HeartBeat
 from llava.serve.limits import CLUSTER_BODY, Caps, body
 from llava.serve.opening import CLOSE, LATER, NOT_YET, opened
 from llava.serve.refusal import Refusal, refusal_for
 from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
-from llava.serve.worker import Bounds, Worker
+from llava.serve.worker import SIZES, Bounds, Worker
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +136,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", default="local", metavar="TARGET", help="local (default): --model-path; or http://host:8000/v1, scripted:...")
     add("--use-flash-attn", action="store_true", help="flash attention 2")
     add("--multi-modal", action="store_true", help="ignored, as in LLaVA: the model says whether it takes images")
-    add("--limit-model-concurrency", type=int, default=32, metavar="N", help="calls that run together (default: 32); as many wait")
+    add("--limit-model-concurrency", type=int, default=32, metavar="N", help="calls that run together (default: 32)")
+    add("--max-waiting", type=int, metavar="N", help="calls that may wait for a place (default: as many as run together)")
+    sizes = f"another limit of one request: {', '.join(SIZES)}"
+    add("--cap", action="append", default=[], metavar="NAME=NUMBER", help=sizes)
     add("--stream-interval", type=int, default=1, metavar="N", help="send text every N pieces (default: 1)")
     add("--api-key", action="append", default=[], metavar="KEY", help="a key that may ask for answers; @FILE reads keys")
     loading.arguments(parser)
@@ -145,15 +150,14 @@ def run(options: argparse.Namespace) -> int:
     keys = join_cluster(options)
     address = worker_address(options.worker_address or f"http://localhost:{options.port}")
     controller = worker_address(options.controller_address)
-    if options.limit_model_concurrency < 1:
-        raise UserError("--limit-model-concurrency is at least 1.")
+    bounds = _bounds(options)
     name = options.model_name or _name(options)
     config = Config(keys)
     with listen(options.host, options.port) as listener:
         log.info("loading %s", name)
         with opened(listener, config.rules, config.caps, loading_forms()):
             engine = _engine(options)  # here and not in the event loop, so that Ctrl-C ends it at once
-        core = _core(options, name, engine)
+        core = _core(options, name, engine, bounds)
         if not options.no_register:
             config = replace(config, heart_beat=HeartBeat(controller, address, core.status, changes=core.changes))
         log.info("serving %s at http://%s:%d", name, options.host, options.port)
@@ -161,8 +165,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _core(options: argparse.Namespace, name: str, engine: Engine) -> Worker:
-    bounds = Bounds(options.limit_model_concurrency, options.limit_model_concurrency)
+def _bounds(options: argparse.Namespace) -> Bounds:
+    running = options.limit_model_concurrency
+    waiting = running if options.max_waiting is None else options.max_waiting
+    if running < 1 or waiting < 0:
+        raise UserError("--limit-model-concurrency is at least 1, and --max-waiting is not negative.")
+    (bounds,) = capped(options.cap, Bounds(running, waiting), only=SIZES)
+    return cast(Bounds, bounds)
+
+
+def _core(options: argparse.Namespace, name: str, engine: Engine, bounds: Bounds) -> Worker:
     template = template_for(name, options.conv_mode)
     tested = not (is_server(options.engine) or is_scripted(options.engine))  # a test would use up a line of the script
     return Worker(engine, (name,), template, bounds, stream_interval=options.stream_interval, tested=tested)

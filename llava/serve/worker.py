@@ -37,6 +37,9 @@ SIGN_OF_LIFE = 2.0  # seconds; LLaVA's controller gives up a stream after 5 sile
 GATHER = 0.5  # seconds for which text is held back whose reader waits for all of it: each piece costs both ends as much as a small step
 
 
+SIZES = ("images", "pixels", "text")  # bounds of one request
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Most calls that run and that wait, seconds in the queue; of one request: images, their pixels together, characters. `kept`: bytes of

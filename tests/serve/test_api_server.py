@@ -52,6 +52,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--cap", "image=3"], "Did you mean images?"),
         (["--cap", "images=many"], "A cap looks like"),
         (["--cap", "pixels=NaN"], "A cap looks like"),
+        (["--cap", "depth=2.5"], "a whole number, not"),
         (["--timeout", "0"], "above 0"),
         (["--max-per-key", "-1"], "not negative"),
         (["--deadline", "firts=30"], "Did you mean first?"),
@@ -97,6 +98,20 @@ def test_all_models_that_a_server_lists_are_served_under_their_own_names() -> No
         assert asyncio.run(names("--engine", server.url)) == ["cat", "org/dog"]
         assert asyncio.run(names("--engine", server.url, "--model", "cat", "--served-model-name", "kitten")) == ["kitten"]
     assert asyncio.run(names("--engine", "scripted:x")) == ["scripted"]
+
+
+def test_a_controllers_model_that_the_target_names_is_the_only_one_served() -> None:
+    async def opened(*words: str) -> dict[str, str]:
+        engines = await open_engines(parsed("--engine", "controller://127.0.0.1:1/dog", *words))  # nobody is asked what there is
+        for engine in engines.values():
+            await engine.close()
+        return {name: engine.name for name, engine in engines.items()}
+
+    behind = "dog at controller 127.0.0.1:1"
+    assert asyncio.run(opened()) == {"dog": behind}
+    assert asyncio.run(opened("--served-model-name", "puppy")) == {"puppy": behind}
+    with pytest.raises(UserError, match="leave one of them out"):
+        asyncio.run(opened("--model", "cat"))
 
 
 @pytest.mark.parametrize("name", ["cat\nERROR all is lost", "cat\x1b[2J", ""])

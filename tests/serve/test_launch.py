@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ import psutil
 import pytest
 
 from llava import cli
+from llava.serve import launch, model_worker
+from llava.serve.gateway.content import Limits
+from llava.serve.gateway.service import Config
 from tests.loopback import free_port
 from tests.serve.gateway.running import until
 from tests.serve.processes import PATIENCE, ROOT, Process, client, module, process, streamed, until_ready
@@ -115,6 +119,14 @@ def test_ctrl_c_while_the_model_is_awaited_stops_all_of_it(tmp_path: Path) -> No
     assert "Traceback" not in log.read_text()
 
 
+def test_the_worker_takes_what_the_gateway_lets_in() -> None:
+    config = Config(limits=Limits(images=16, pixels=7, text=100, n=3, inputs=5), most_running=9)
+    parser = argparse.ArgumentParser()
+    model_worker.arguments(parser)
+    bounds = model_worker._bounds(parser.parse_args(launch._room(config)))
+    assert (bounds.images, bounds.pixels, bounds.text, bounds.waiting) == (16, 7, 200, 45)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -124,6 +136,9 @@ def test_ctrl_c_while_the_model_is_awaited_stops_all_of_it(tmp_path: Path) -> No
         (["--engine", "ftp://x"], "Cannot connect"),
         (["--engine", "http://127.0.0.1:1/v1", "--wait", "0", "--engine-option", "retries=0"], "No server answers"),
         (["--host", "0.0.0.0"], "no key is set"),
+        (["--timeout", "inf"], "--timeout at most 1e9"),
+        (["--allow-anonymous", "--api-key", "sk-12345678"], "leave out the one or the other"),
+        (["--api-key", ""], "is no key"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

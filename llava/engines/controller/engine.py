@@ -22,6 +22,7 @@ from llava.cluster.dial import dial, new_client, post, worker_address
 from llava.cluster.secret import cluster_headers
 from llava.cluster.wire import MAX_EVENT, read_event, reply_of, request_of
 from llava.deadlines import DEADLINES, Deadlines, on_time
+from llava.engines import model_in
 from llava.engines.loops import PerLoop
 from llava.errors import (
     EngineClosed,
@@ -70,13 +71,15 @@ class ControllerEngine:
         first_timeout: float = DEADLINES.first,
         idle_timeout: float = DEADLINES.idle,
     ) -> None:
-        address, _, named = target.partition("://")[2].partition("/")
+        address, named = target.partition("://")[2].partition("/")[0], model_in(target)
         try:
             self._controller = worker_address(f"http://{address}")
         except UserError:
             raise UserError("A controller's target looks like controller://host:10000, or controller://host:10000/model.") from None
         self._address = address
-        self._model = model or named.strip("/") or None
+        if model and named and model != named:
+            raise UserError(f"The controller's target asks for the model {named!r}, the option model for {model!r}: leave one of them out.")
+        self._model = model or named
         self._deadlines = Deadlines(connect_timeout, first_timeout, idle_timeout, timeout)
         self._closed = False
         headers = cluster_headers()

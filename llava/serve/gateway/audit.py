@@ -1,4 +1,5 @@
-"""The audit log: one JSON line for each guarded request, written before its answer leaves, that shows that the guard ran and on what.
+"""The audit log: one JSON line for each request, written before its answer leaves (of a stream that nothing guards, before its end does),
+that shows that the guard ran and on what.
 
 Lines hold hashes (SHA-256) and lengths; texts only where the operator switches them on. Each line holds the hash of the line before it, so
 that a line that was changed or taken out shows: `verify` finds it. The file is only ever appended to, by one process at a time; its rights

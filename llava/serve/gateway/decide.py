@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from llava.chat import Chat
@@ -42,7 +42,7 @@ class StepFailed(Exception):
 class Decision:
     """`text` may leave, nothing else. `verdict`: safe, regenerated, blocked (`text` is the fixed refusal); in shadow safe, harmful or
     unknown (the check failed); bypassed where nothing was checked. `score` is p(harmful) of the draft, where the model tells it. `pieces`:
-    the text with its tokens, where log-probabilities were asked for; a fixed refusal has none."""
+    the text with its tokens, where log-probabilities were asked for; a fixed refusal has none. `failed`: why the verdict is unknown."""
 
     text: str
     finish_reason: Literal["stop", "length", "content_filter"]
@@ -50,6 +50,7 @@ class Decision:
     score: float | None
     steps: tuple[Step, ...]
     pieces: tuple[Piece, ...] | None = None
+    failed: StepFailed | None = None
 
     @property
     def blocked(self) -> bool:
@@ -64,7 +65,7 @@ async def decide(mode: Mode, policy: Policy, ask: Chat, engine: Engine, seconds:
         trace = await follow(method, ask, engine, seconds)
     except StepFailed as failed:
         if mode == "shadow" and failed.step in CHECKS:
-            return delivered(failed.steps, "unknown", None)
+            return replace(delivered(failed.steps, "unknown", None), failed=failed)
         raise
     if mode == "off":
         return delivered(trace.steps, "bypassed", None)

@@ -216,7 +216,8 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = scope["path"] if scope["path"] in self._paths else "other"
+                path = getattr(scope.get("route"), "path", scope["path"])
+                path = path if path in self._paths else "other"
                 method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other"
                 self._service.metrics.http.add(handler=path, method=method, status=str(message["status"]))
             await send(message)

@@ -103,6 +103,8 @@ class Service:
             policy = self.config.policy.answering(**asked.sampling)
             with self._ending("chat", name, ask, request_id, mode=asked.mode):
                 decisions = await self._decisions(asked.request.n or 1, asked.mode, policy, ask, self.engines[name])
+            for failed in filter(None, (each.failed for each in decisions)):
+                self._doubted(failed, request_id)
             completion = replace(_empty(asked, policy), decisions=decisions)
             self._count(completion, name, time.monotonic() - begin)
             self._record(request_id, "chat", name, ask, mode=asked.mode, status=200, choices=[self._choice(each) for each in decisions])
@@ -195,8 +197,7 @@ class Service:
 
     def _failed(self, failed: StepFailed, route: str, name: str, ask: Chat, request_id: str, **more: Any) -> Refusal:
         error = failed.error
-        report(failed.step, error, request_id)
-        self.health.failed(error)
+        self._doubted(failed, request_id)
         if failed.step == "answer":
             refusal = answer_failed(error)
             self.metrics.upstream.add(code=refusal.code or "")
@@ -204,9 +205,13 @@ class Service:
             # A controller whose workers have left knows a model no more that was there for the answer.
             refusal = GuardUnavailable(isinstance(error, UnknownModel) or not isinstance(error, UserError), waiting(error))
             self.metrics.unavailable.add(step=failed.step)
-        what = {"failed_step": failed.step, "error": type(error).__name__, **more}
-        self._record(request_id, route, name, ask, status=refusal.status, **what)
+        self._record(request_id, route, name, ask, status=refusal.status, **_why(failed), **more)
         return refusal
+
+    def _doubted(self, failed: StepFailed, request_id: str) -> None:
+        """Whatever became of the request: a step failed, and whether the engine works is to be found out."""
+        report(failed.step, failed.error, request_id)
+        self.health.failed(failed.error)
 
     # -- what those who run the gateway see
 
@@ -241,12 +246,13 @@ class Service:
     def _choice(self, decision: Decision) -> dict[str, Any]:
         if self._audit is None:
             return {}
-        return {
+        choice = {
             "verdict": decision.verdict,
             "score": decision.score,
             "released": self._audit.text(decision.text),
             "steps": self._audit.steps(decision.steps),
         }
+        return choice if decision.failed is None else choice | _why(decision.failed)
 
     def _judgement(self, answer: str, trace: Trace | None = None) -> dict[str, Any]:
         if self._audit is None:
@@ -270,6 +276,11 @@ class Service:
                 await follow(method, ask, engine, self.config.seconds, "Four.")
             except StepFailed as failed:
                 raise failed.error from None
+
+
+def _why(failed: StepFailed) -> dict[str, str]:
+    """A failure as the audit log keeps it."""
+    return {"failed_step": failed.step, "error": type(failed.error).__name__}
 
 
 def _empty(asked: Asked, policy: Policy) -> Completion:
