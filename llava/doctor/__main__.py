@@ -18,12 +18,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llava.cli import program
-from llava.cluster.secret import CLUSTER_SECRET, LEAST_KEY, lines, texts
+from llava.cluster.secret import CLUSTER_SECRET, lines, texts
 from llava.doctor.report import FAULTS, Finding, Report
 from llava.doctor.walk import Credentials, examine
 from llava.ecso.text import printable
 from llava.errors import UserError, unknown
 
+LEAST_SECRET = 4  # characters: what is shorter is a placeholder for a server that wants no key
 MARKS = {"fine": "ok", "note": "note", "wrong": "WRONG"}
 
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("llava").addHandler(logging.NullHandler())  # what the engines warn of is a finding here
     chosen = {"model": options.model, "seconds": options.timeout, "accepted": options.accept}
     report = asyncio.run(examine(*options.urls, credentials=credentials, **chosen))
-    hidden = [secret for secret in credentials.given() if len(secret) >= LEAST_KEY]  # a shorter one is a placeholder
+    hidden = [secret for secret in credentials.given() if len(secret) >= LEAST_SECRET]
     print(json.dumps(_without(report.to_dict(), hidden), indent=1) if options.json else _without("\n".join(_lines(report)), hidden))
     return 0 if report.well else 1
 
@@ -79,7 +80,7 @@ def _without(shown: Any, secrets: Sequence[str]) -> Any:
 
 def _first(option: str | None, variable: str) -> str | None:
     """The key that a caller shows: the first one, without the right that a server's list of keys may give it."""
-    given = texts(variable) if option is None else [option.strip()]
+    given = texts(variable) if option is None else [text for text in [option.strip()] if text]
     if not given:
         return None
     key = lines(given[0])[0].removeprefix("admin:")

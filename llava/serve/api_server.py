@@ -70,7 +70,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=WAIT,
         metavar="SECONDS",
-        help=f"for the server behind to list a model (default: {WAIT:g}; llava serve: none)",
+        help=f"for the server behind to list a model (default: {WAIT:g})",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=int, default=8000, help="(default: 8000)")

@@ -9,6 +9,8 @@ from typing import Any
 from llava.cli import pair
 from llava.errors import UserError, unknown
 
+MOST = 2**53  # and no NaN, which would be no cap at all
+
 
 def names(kinds: Iterable[Any]) -> list[str]:
     """The fields of these dataclasses, as the help tells them."""
@@ -25,8 +27,8 @@ def capped(words: Sequence[str], *kinds: Any, only: Sequence[str] | None = None)
         if name not in known:
             raise unknown("cap", name, known)
         at = next(i for i, kind in enumerate(found) if hasattr(kind, name))
-        exact = not isinstance(getattr(found[at], name), float)
-        if isinstance(value, bool) or not isinstance(value, int if exact else int | float) or not value >= 0:  # NaN would be no cap
-            raise UserError(f"A cap looks like images=4, a whole number{'' if exact else ' or one with a fraction'}, not {word[:100]!r}.")
-        found[at] = replace(found[at], **{name: type(getattr(found[at], name))(value)})
+        kind = type(getattr(found[at], name))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST or value != kind(value):
+            raise UserError(f"A cap looks like images=4{', a whole number' if kind is int else ''}, not {word[:100]!r}.")
+        found[at] = replace(found[at], **{name: kind(value)})
     return tuple(found)

@@ -27,6 +27,7 @@ from llava.errors import UserError
 from llava.serve import api_server
 from llava.serve.gateway.service import Config
 from llava.serve.local_cluster import cluster_secret, model_words, serve_before
+from llava.serve.worker import Bounds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
     if is_server(options.engine):
         options.wait = api_server.WAIT if options.wait is None else options.wait
         return api_server.run(options)
+    if options.wait is not None:
+        raise UserError("--wait is for a server behind: a model of llava serve's own is waited for as long as it loads. Leave it out.")
     if options.model is not None:
         raise UserError("--model chooses among the models of a server behind: leave it out, or give --engine http://host:port/v1.")
     api_server.start_log()
@@ -55,16 +58,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _room(config: Config) -> list[str]:
-    """What the worker is told, so that it takes whatever the gateway has let in: each request's size, and all of its calls."""
-    limits = config.limits
-    sizes = {"images": limits.images, "pixels": limits.pixels, "text": 2 * limits.text}  # a step adds its own words, and the answer
-    caps = [word for name, most in sizes.items() for word in ("--cap", f"{name}={most}")]
+    """What the worker is told, so that it takes what the gateway has let in: the images and texts of each request, and all its calls."""
+    limits, usual = config.limits, Bounds()
+    # A step adds its own words and the answer; and the gateway knows best how long a request may wait.
+    wanted = {"images": limits.images, "pixels": limits.pixels, "text": 2 * limits.text, "patience": config.seconds}
+    caps = [word for name, most in wanted.items() for word in ("--cap", f"{name}={max(most, getattr(usual, name))}")]
     return [*caps, "--max-waiting", str(config.most_running * max(limits.n, limits.inputs))]
 
 
 def _before(options: argparse.Namespace, controller: str) -> argparse.Namespace:
-    """The options of a gateway before that controller. It waits as long as the model loads, unless it is told how long, and has the
-    request's own deadline only."""
-    wait = float("inf") if options.wait is None else options.wait
+    """The options of a gateway before that controller. It waits as long as the model loads, and has the request's own deadline only."""
     seconds = [f"{name}={options.timeout}" for name in ("timeout", "first_timeout", "idle_timeout")]
-    return argparse.Namespace(**{**vars(options), "engine": f"controller://{controller}", "engine_option": seconds, "wait": wait})
+    return argparse.Namespace(**{**vars(options), "engine": f"controller://{controller}", "engine_option": seconds, "wait": float("inf")})

@@ -43,7 +43,7 @@ from llava.serve.opening import CLOSE, LATER, NOT_YET, opened
 from llava.serve.refusal import Refusal, refusal_for
 from llava.serve.security import CLUSTER_FIX, Keys, Rules
 from llava.serve.streaming import Stream
-from llava.serve.worker import SIZES, Bounds, Worker
+from llava.serve.worker import CAPS, Bounds, Worker
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--multi-modal", action="store_true", help="ignored, as in LLaVA: the model says whether it takes images")
     add("--limit-model-concurrency", type=int, default=32, metavar="N", help="calls that run together (default: 32)")
     add("--max-waiting", type=int, metavar="N", help="calls that may wait for a place (default: as many as run together)")
-    sizes = f"another limit of one request: {', '.join(SIZES)}"
+    sizes = f"another limit of one request: {', '.join(CAPS)}"
     add("--cap", action="append", default=[], metavar="NAME=NUMBER", help=sizes)
     add("--stream-interval", type=int, default=1, metavar="N", help="send text every N pieces (default: 1)")
     add("--api-key", action="append", default=[], metavar="KEY", help="a key that may ask for answers; @FILE reads keys")
@@ -170,7 +170,7 @@ def _bounds(options: argparse.Namespace) -> Bounds:
     waiting = running if options.max_waiting is None else options.max_waiting
     if running < 1 or waiting < 0:
         raise UserError("--limit-model-concurrency is at least 1, and --max-waiting is not negative.")
-    (bounds,) = capped(options.cap, Bounds(running, waiting), only=SIZES)
+    (bounds,) = capped(options.cap, Bounds(running, waiting), only=CAPS)
     return cast(Bounds, bounds)
 
 

@@ -100,7 +100,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         if self.keys and self.anonymous:
-            raise UserError("--allow-anonymous lets everybody in, and keys are set: leave out the one or the other.")
+            raise UserError("--allow-anonymous lets everybody in, and a key is set: leave it out, or --api-key and LLAVA_API_KEY.")
 
     def admit(self, scope: Scope) -> tuple[bytes, Right] | None:
         """The key with which this request is let in, its digest and right; None where it needs none. Raises `Refusal` when it is not."""

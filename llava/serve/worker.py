@@ -37,7 +37,7 @@ SIGN_OF_LIFE = 2.0  # seconds; LLaVA's controller gives up a stream after 5 sile
 GATHER = 0.5  # seconds for which text is held back whose reader waits for all of it: each piece costs both ends as much as a small step
 
 
-SIZES = ("images", "pixels", "text")  # bounds of one request
+CAPS = ("images", "pixels", "text", "patience")  # bounds of one request
 
 
 @dataclass(frozen=True, slots=True)

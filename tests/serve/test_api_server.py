@@ -53,6 +53,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--cap", "images=many"], "A cap looks like"),
         (["--cap", "pixels=NaN"], "A cap looks like"),
         (["--cap", "depth=2.5"], "a whole number, not"),
+        (["--cap", "body_seconds=1e999"], "A cap looks like"),
         (["--timeout", "0"], "above 0"),
         (["--max-per-key", "-1"], "not negative"),
         (["--deadline", "firts=30"], "Did you mean first?"),

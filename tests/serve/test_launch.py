@@ -19,6 +19,7 @@ from llava import cli
 from llava.serve import launch, model_worker
 from llava.serve.gateway.content import Limits
 from llava.serve.gateway.service import Config
+from llava.serve.worker import Bounds
 from tests.loopback import free_port
 from tests.serve.gateway.running import until
 from tests.serve.processes import PATIENCE, ROOT, Process, client, module, process, streamed, until_ready
@@ -120,11 +121,12 @@ def test_ctrl_c_while_the_model_is_awaited_stops_all_of_it(tmp_path: Path) -> No
 
 
 def test_the_worker_takes_what_the_gateway_lets_in() -> None:
-    config = Config(limits=Limits(images=16, pixels=7, text=100, n=3, inputs=5), most_running=9)
+    config = Config(limits=Limits(images=16, pixels=7, text=300_000, n=3, inputs=5), most_running=9, seconds=40)
     parser = argparse.ArgumentParser()
     model_worker.arguments(parser)
     bounds = model_worker._bounds(parser.parse_args(launch._room(config)))
-    assert (bounds.images, bounds.pixels, bounds.text, bounds.waiting) == (16, 7, 200, 45)
+    assert (bounds.images, bounds.text, bounds.waiting, bounds.patience) == (16, 600_000, 45, 40)
+    assert bounds.pixels == Bounds().pixels  # never less: a check also holds the answer
 
 
 @pytest.mark.parametrize(
@@ -136,9 +138,10 @@ def test_the_worker_takes_what_the_gateway_lets_in() -> None:
         (["--engine", "ftp://x"], "Cannot connect"),
         (["--engine", "http://127.0.0.1:1/v1", "--wait", "0", "--engine-option", "retries=0"], "No server answers"),
         (["--host", "0.0.0.0"], "no key is set"),
+        (["--wait", "5"], "is for a server behind"),
         (["--timeout", "inf"], "--timeout at most 1e9"),
-        (["--allow-anonymous", "--api-key", "sk-12345678"], "leave out the one or the other"),
-        (["--api-key", ""], "is no key"),
+        (["--allow-anonymous", "--api-key", "sk-12345678"], "leave it out, or --api-key"),
+        (["--api-key", ""], "is empty or no key"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

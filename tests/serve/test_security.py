@@ -225,7 +225,7 @@ def test_one_key_has_only_so_many_requests_at_work_and_others_are_not_kept_waiti
 
 def test_everyone_is_served_only_when_asked_for() -> None:
     assert post(application(Rules(Keys(), anonymous=True)), "/echo", {}, [("host", "x.example")], peer="10.0.0.7").status == 200
-    with pytest.raises(UserError, match="leave out the one or the other"):
+    with pytest.raises(UserError, match="leave it out, or --api-key"):
         Rules(KEYS, anonymous=True)
 
 

@@ -111,6 +111,7 @@ def test_the_counters_add_up() -> None:
         for _ in range(2):
             running.post("/v1/chat/completions", chat())
         running.ask("GET", "/nothing")
+        running.ask("GET", "/v1/models/tiny")
         running.ask("BREW", "/metrics")
         text = running.metrics()
     for line in (
@@ -123,6 +124,7 @@ def test_the_counters_add_up() -> None:
         "vllm:num_requests_running 0",
         'http_requests_total{handler="other",method="GET",status="404"} 1',
         'http_requests_total{handler="/metrics",method="other",status="405"} 1',
+        'http_requests_total{handler="/v1/models/{name:path}",method="GET",status="200"} 1',
     ):
         assert line in text.splitlines(), line
 
