@@ -7,7 +7,7 @@ import pytest
 from llava import cli
 
 MISTAKES = {
-    "engine --shape 8b": "Unknown shape '8b': there is tiny, 33m, 7b.",
+    "engine --shape 8b": "Unknown shape '8b': there is tiny, 5m, 33m, 7b.",
     "engine --parts flow": "Did you mean flows?",
     "engine --verdicts maybe": "Unknown verdicts 'maybe'",
     "engine --verdicts ,": "Nothing is chosen: verdicts are some of no, yes, model.",
