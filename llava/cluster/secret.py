@@ -40,7 +40,7 @@ def checked_key(text: str, variable: str) -> str:
     """`text`, when it may be a key; raises `UserError`."""
     if len(text) < LEAST_KEY or not text.isascii() or not text.isprintable() or " " in text:
         raise UserError(
-            f"A key in {variable} or on the command line is empty or no key: it has {LEAST_KEY} visible ASCII characters or more."
+            f"A key in {variable} or on the command line is empty or no key: it has at least {LEAST_KEY} visible ASCII characters."
         )
     return text
 
