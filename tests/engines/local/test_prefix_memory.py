@@ -1,5 +1,6 @@
 """What is kept of images when memory is full: who goes, and whose memory is used again."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 from llava.chat import Chat
 from llava.engines.local.runner import SlotRunner
 from llava.model.loaded import Loaded
-from tests.engines.local.driving import batcher, call, over_slots, run
+from tests.engines.local.driving import add, batcher, call, finish, over_slots, run
 from tests.factories import image
 
 CALLS = [call(Chat.ask("what is this?", [image(colour)]), 4) for colour in ("red", "green", "blue", "white", "black")]
@@ -64,3 +65,19 @@ def test_a_piece_that_an_images_features_drove_out_lends_its_memory_too(llava: L
     assert run(inside, second) == wanted
     assert [made.data_ptr() for made in kept] == [kept[0].data_ptr()] * 2
     assert prefixes._spare == []
+
+
+def test_what_a_call_is_about_to_use_is_not_the_first_to_go(llava: Loaded) -> None:
+    inside = batcher(llava)
+    run(inside, *CALLS[:2])
+    prefixes = over_slots(inside).prefixes
+    red, green = (inside.runner.prepare(one).spans[0].key for one in CALLS[:2])
+
+    async def main() -> None:
+        assert prefixes.claim(add(inside, CALLS[0]))
+        while green in prefixes._kept:
+            prefixes.shrink(prefixes.bytes - 1)
+        assert red in prefixes._kept
+        finish(inside)
+
+    asyncio.run(main())
